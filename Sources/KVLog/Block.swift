@@ -1,0 +1,69 @@
+// A block that has been read and found whole.
+//
+// Invariants:
+// - The checksum matched, the records parse, and the versions of the commits follow one another from `firstVersion` to
+//   `lastVersion`; `end.digest` is the digest chained over them from `digestBefore`.
+
+/// One group commit in memory.
+package struct Block: Sendable {
+  package let firstVersion: Version
+  /// `firstVersion` - 1 when the block holds no commit.
+  package let lastVersion: Version
+  package let digestBefore: Digest
+  /// Where reading goes on.
+  package let end: LogPosition
+  package let file: String
+  /// Where the block begins in its file.
+  package let offset: UInt64
+  /// The bytes of its file before this offset were durable when the block was written.
+  package let synchronizedThrough: UInt64
+  /// The buffer that the block was read into; other blocks may lie in it too.
+  package let bytes: [UInt8]
+  /// Where the block's records lie in `bytes`.
+  package let records: Range<Int>
+
+  /// Lends the records, for a `RecordCursor(over:)`.
+  package func withRecords<R>(_ body: (RawSpan) throws -> R) rethrows -> R {
+    try unsafe body(bytes.span.bytes.extracting(records))
+  }
+
+  /// The digest of the log through `version`, which lies in `firstVersion - 1 ... lastVersion`.
+  package func digest(at version: Version) throws(LogError) -> Digest {
+    precondition(version &+ 1 >= firstVersion && version <= lastVersion, "the version lies in the block")
+    let span = unsafe bytes.span.bytes
+    return try digest(at: version, in: span)
+  }
+
+  private func digest(at version: Version, in span: RawSpan) throws(LogError) -> Digest {
+    do {
+      return try Self.chain(records, in: span, after: firstVersion - 1, digestBefore, until: version).digest
+    } catch {
+      throw LogError(.corrupt("\(error)"), "read", file: file, offset: offset, version: firstVersion)
+    }
+  }
+
+  /// The whole block in `bytes`, header and padding included.
+  var whole: Range<Int> {
+    let start = records.lowerBound - BlockHeader.byteCount
+    return start..<start + BlockHeader.blockBytes(payloadBytes: records.count)
+  }
+
+  /// Walks over records, checks that the commits among them continue `version`, and chains their digest.
+  static func chain(
+    _ records: Range<Int>, in bytes: RawSpan, after version: Version, _ digest: Digest, until last: Version = .max
+  ) throws(LogFormatError) -> (version: Version, digest: Digest) {
+    var version = version
+    var digest = digest
+    var cursor = RecordCursor(records)
+    while version < last, let record = try cursor.next(in: bytes) {
+      guard record.kind == .commit else { continue }
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      guard commit.header.version == version &+ 1 else {
+        throw LogFormatError(.badVersion, at: record.payload.lowerBound)
+      }
+      version &+= 1
+      digest = digest.chained(version: version, core: bytes.extracting(commit.core))
+    }
+    return (version, digest)
+  }
+}

@@ -1,0 +1,38 @@
+// Runs of whole commits, as they are cut out of a log to travel.
+
+/// The commits of (`after`, `through`] of one log, or those of them that the receiver is to have.
+package struct CommitSegment: Hashable, Sendable {
+  package var after: Version
+  package var through: Version
+  /// The sender's digest at `through`.
+  package var digest: Digest
+  /// Commit records as they lie in the sender's log, one after the other. May be empty.
+  package var records: [UInt8]
+  package var changeCount: Int
+
+  package init(after: Version, through: Version, digest: Digest, records: [UInt8], changeCount: Int) {
+    self.after = after
+    self.through = through
+    self.digest = digest
+    self.records = records
+    self.changeCount = changeCount
+  }
+}
+
+/// A run of a replica's own commits on its way to the hub.
+package struct PushSegment: Hashable, Sendable {
+  package var segment: CommitSegment
+  /// The pull cursor when the run was read: what the replica had seen of the others.
+  package var cursor: Version
+  /// All local changes of (after, through], those no longer shipped included: what the counters go down by when the
+  /// run is acknowledged.
+  package var localChanges: Int
+  package var localBytes: Int
+
+  package init(segment: CommitSegment, cursor: Version, localChanges: Int, localBytes: Int) {
+    self.segment = segment
+    self.cursor = cursor
+    self.localChanges = localChanges
+    self.localBytes = localBytes
+  }
+}

@@ -1,0 +1,229 @@
+// Appends blocks to segment files.
+//
+// Invariants:
+// - A block is written only into space that was written before and is durable: growing a file, which can fail for
+//   want of space, happens first and appends nothing. A synchronisation after it has no metadata to write.
+// - A segment is sealed (cut to its last block, synchronised) before the next one gets its name, and a sealed one holds
+//   at least one commit, so that no two segments have the same first version.
+// - After a write or synchronisation whose outcome is unknown it refuses everything: what is durable is found out by
+//   reading the files again, never by trying again.
+
+struct SegmentWriter {
+  let configuration: LogConfiguration
+  private var file: any LogFile
+  private(set) var path: String
+  /// Where the next block goes.
+  private(set) var end: LogPosition
+  /// The size of the file: zeros are written from the end up to here.
+  private(set) var writtenAhead: UInt64
+  /// The bytes of the file before this are durable.
+  private(set) var synchronizedThrough: UInt64
+  private var step: Int
+  private(set) var isPoisoned = false
+
+  private static let pageBytes: UInt64 = 4096
+  private static let zeros = [UInt8](repeating: 0, count: 64 << 10)
+
+  /// Goes on at `end` of an existing segment, which is durable and where the file ends.
+  init(continuing file: any LogFile, path: String, at end: LogPosition, _ configuration: LogConfiguration) {
+    self.configuration = configuration
+    self.file = file
+    self.path = path
+    self.end = end
+    writtenAhead = end.offset
+    synchronizedThrough = end.offset
+    step = configuration.smallestPrewriteBytes
+  }
+
+  /// Begins a log: makes its first segment.
+  init(beginning configuration: LogConfiguration) throws(LogError) {
+    let start = LogPosition.start(of: configuration.identity)
+    let segment = try Self.make(
+      after: start, previous: 0, bytes: UInt64(configuration.smallestPrewriteBytes), configuration)
+    self.init(continuing: segment.file, path: segment.path, at: start, configuration)
+    writtenAhead = segment.size
+    do {
+      try Self.publish(start.segment, configuration)
+    } catch {
+      throw LogError(error, "name the segment", file: path)
+    }
+  }
+
+  // MARK: Appending
+
+  mutating func append(_ block: inout BlockBuilder) throws(LogError) -> LogPosition {
+    try checkUsable()
+    precondition(
+      block.firstVersion == end.version + 1 && block.digestBefore == end.digest, "the block continues the log")
+    let bytes = UInt64(block.blockBytes)
+    if end.offset + bytes > UInt64(configuration.segmentBytes), end.version >= end.segment {
+      try roll(for: bytes)
+    }
+    try writeAhead(through: end.offset + bytes)
+    block.seal(
+      identity: configuration.identity, segment: end.segment, offset: end.offset,
+      synchronizedThrough: synchronizedThrough)
+    do {
+      try block.withBlock { (bytes) throws(SystemError) in try file.write(bytes, at: end.offset) }
+    } catch {
+      throw poison(error, "write a block")
+    }
+    end.offset += bytes
+    end.version = block.lastVersion
+    end.digest = block.digest
+    return end
+  }
+
+  mutating func synchronize() throws(LogError) {
+    try checkUsable()
+    guard synchronizedThrough < end.offset else { return }
+    do {
+      try file.synchronizeData()
+    } catch {
+      throw poison(error, "synchronise the log")
+    }
+    synchronizedThrough = end.offset
+  }
+
+  /// Gives back what was written ahead; nothing can be appended afterwards.
+  mutating func close() throws(LogError) {
+    try synchronize()
+    isPoisoned = true
+    do {
+      try file.truncate(to: end.offset)
+    } catch {
+      throw LogError(error, "cut what was written ahead", file: path, offset: end.offset)
+    }
+    writtenAhead = end.offset
+  }
+
+  private func checkUsable() throws(LogError) {
+    guard !isPoisoned else { throw LogError(.poisoned, "append", file: path, offset: end.offset) }
+  }
+
+  private mutating func poison(_ error: SystemError, _ operation: String) -> LogError {
+    isPoisoned = true
+    // Not `.full` even if that is the reason: the bytes may or may not be there.
+    return LogError(
+      .system(error.code), operation, file: path, offset: end.offset, version: end.version + 1)
+  }
+
+  // MARK: Growing
+
+  /// Makes sure that zeros lie between the end and `needed`, and that they are durable.
+  private mutating func writeAhead(through needed: UInt64) throws(LogError) {
+    guard needed > writtenAhead else { return }
+    let least = Self.roundedUp(needed)
+    let segmentBytes = UInt64(configuration.segmentBytes)
+    let generous = max(least, min(writtenAhead + UInt64(step), max(segmentBytes, least)))
+    do throws(SystemError) {
+      do throws(SystemError) {
+        try zeros(to: generous)
+      } catch {
+        // A nearly full disk may still have room for this block alone.
+        guard error.isFull, generous > least else { throw error }
+        try zeros(to: least)
+      }
+    } catch {
+      guard error.isFull else { throw poison(error, "write ahead") }
+      throw LogError(.full, "grow the log", file: path, offset: end.offset, version: end.version + 1)
+    }
+    step = min(step * 2, configuration.largestPrewriteBytes)
+  }
+
+  private mutating func zeros(to size: UInt64) throws(SystemError) {
+    do {
+      try Self.writeZeros(to: file, writtenAhead..<size)
+    } catch {
+      // Only zeros beyond the end are cut here: should this fail too, nothing is lost but space.
+      try? file.truncate(to: writtenAhead)
+      throw error
+    }
+    do {
+      try file.synchronizeAll()
+    } catch {
+      isPoisoned = true
+      throw SystemError(code: error.isFull ? SystemError.inputOutput.code : error.code)
+    }
+    writtenAhead = size
+  }
+
+  private static func writeZeros(to file: any LogFile, _ range: Range<UInt64>) throws(SystemError) {
+    var offset = range.lowerBound
+    while offset < range.upperBound {
+      let count = Int(min(UInt64(zeros.count), range.upperBound - offset))
+      let bytes = unsafe zeros.span.bytes.extracting(0..<count)
+      try file.write(bytes, at: offset)
+      offset += UInt64(count)
+    }
+  }
+
+  private static func roundedUp(_ bytes: UInt64) -> UInt64 { (bytes + pageBytes - 1) / pageBytes * pageBytes }
+
+  // MARK: Segments
+
+  /// Seals this segment and begins the next, with room for `bytes`.
+  private mutating func roll(for bytes: UInt64) throws(LogError) {
+    var start = end
+    start.segment = end.version + 1
+    start.offset = UInt64(SegmentHeader.byteCount)
+    let least = Self.roundedUp(start.offset + bytes)
+    let generous = max(least, min(UInt64(step), UInt64(configuration.segmentBytes)))
+    let next: NewSegment
+    do {
+      next = try Self.make(after: start, previous: end.segment, bytes: generous, configuration)
+    } catch {
+      guard error.kind == .full, generous > least else { throw error }
+      next = try Self.make(after: start, previous: end.segment, bytes: least, configuration)
+    }
+    do {
+      try file.truncate(to: end.offset)
+      try file.synchronizeAll()
+      try Self.publish(start.segment, configuration)
+    } catch {
+      throw poison(error, "seal the segment")
+    }
+    file = next.file
+    path = next.path
+    end = start
+    writtenAhead = next.size
+    synchronizedThrough = start.offset
+    step = min(step * 2, configuration.largestPrewriteBytes)
+  }
+
+  private struct NewSegment {
+    var file: any LogFile
+    var path: String
+    var size: UInt64
+  }
+
+  /// A segment with a header and zeros, durable, under a name that no reader takes for a segment.
+  private static func make(
+    after start: LogPosition, previous: Version, bytes: UInt64, _ configuration: LogConfiguration
+  ) throws(LogError) -> NewSegment {
+    let unfinished = configuration.path(SegmentName.unfinished(start.segment))
+    let header = SegmentHeader(
+      identity: configuration.identity, firstVersion: start.segment, digestBefore: start.digest,
+      previousSegment: previous
+    ).encoded
+    do {
+      let file = try configuration.fileSystem.open(unfinished, .create)
+      let span = unsafe header.span.bytes
+      try file.write(span, at: 0)
+      try writeZeros(to: file, UInt64(header.count)..<max(bytes, UInt64(header.count)))
+      try file.synchronizeAll()
+      return NewSegment(
+        file: file, path: configuration.path(ofSegment: start.segment), size: max(bytes, UInt64(header.count)))
+    } catch {
+      try? configuration.fileSystem.unlink(unfinished)
+      throw LogError(error, "begin a segment", file: unfinished, version: start.segment)
+    }
+  }
+
+  /// Gives a segment its name, durably.
+  private static func publish(_ segment: Version, _ configuration: LogConfiguration) throws(SystemError) {
+    try configuration.fileSystem.rename(
+      configuration.path(SegmentName.unfinished(segment)), to: configuration.path(ofSegment: segment))
+    try configuration.fileSystem.synchronizeDirectory(configuration.directory)
+  }
+}

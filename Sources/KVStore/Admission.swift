@@ -1,0 +1,101 @@
+// The hub's side of the rules: takes a replica's commits exactly once, in order, and declines what was written without
+// knowing of a newer change of somebody else.
+//
+// Invariants
+// - What is applied of a replica, and that it is applied, become durable in the same block.
+// - A commit is applied whole or declined whole.
+// - A look-up per change is needed only when somebody else wrote after the push's cursor.
+
+package import KVLog
+
+/// Why a push was not taken.
+package enum AdmissionError: Error, Hashable {
+  /// The push does not begin where the last one ended.
+  case gap(expected: Version)
+  /// The hub knows this replica under another incarnation: the directory was copied or restored.
+  case incarnationChanged
+  /// A commit in the push was not written by the replica that sent it.
+  case foreignCommit(version: Version)
+  case malformed(String)
+}
+
+extension GroupWriter {
+  func admit(
+    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+  ) throws -> Acknowledgement {
+    var progress =
+      try progress(of: replica)
+      ?? ReplicaProgress(
+        replica: replica, incarnation: incarnation, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
+    guard progress.incarnation == incarnation else { throw AdmissionError.incarnationChanged }
+    progress.unconfirmed.removeAll { $0.version <= confirmed }
+    let segment = push.segment
+    guard segment.after <= progress.lastApplied else { throw AdmissionError.gap(expected: progress.lastApplied) }
+    if segment.through > progress.lastApplied {
+      do {
+        try take(push, progress: &progress)
+      } catch let error as LogFormatError {
+        throw AdmissionError.malformed("\(error)")
+      }
+      progress.lastApplied = segment.through
+      progress.digest = segment.digest
+      try append(progress)
+    }
+    return Acknowledgement(through: progress.lastApplied, exceptions: progress.unconfirmed, head: state.version)
+  }
+
+  private func take(_ push: PushSegment, progress: inout ReplicaProgress) throws {
+    let bytes = push.segment.records.bytes
+    var records = RecordCursor(over: bytes)
+    var last = push.segment.after
+    while let record = try records.next(in: bytes) {
+      guard record.kind == .commit else { throw LogFormatError(.unknownKind, at: record.record.lowerBound) }
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      try commit.checkTravelling(at: record.record.lowerBound)
+      let version = commit.header.version
+      guard version > last, version <= push.segment.through else {
+        throw LogFormatError(.badVersion, at: record.record.lowerBound)
+      }
+      last = version
+      guard commit.header.origin == progress.replica else { throw AdmissionError.foreignCommit(version: version) }
+      guard version > progress.lastApplied else { continue }
+      if let newer = try newerVersion(than: push.cursor, for: commit, in: bytes, by: progress.replica) {
+        guard progress.unconfirmed.count < LogLimits.maximumExceptions else {
+          throw AdmissionError.malformed("more than \(LogLimits.maximumExceptions) decisions were never confirmed")
+        }
+        progress.unconfirmed.append(CommitException(version: version, reason: .stale(hubVersion: newer)))
+      } else {
+        try admit(commit, in: bytes)
+      }
+    }
+  }
+
+  private func admit(_ commit: CommitView, in bytes: RawSpan) throws {
+    let payloadBytes = commit.changes.count - commit.header.changeCount * ChangeEncoding.headerByteCount
+    let header = append(
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: 0, payloadBytes: payloadBytes)
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      try putRow(
+        bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: header)
+    }
+  }
+
+  /// The newest version, beyond the cursor and by somebody else, of any key of the commit; nil admits it. Checks the
+  /// commit's changes on the way, so that nothing malformed is appended.
+  private func newerVersion(
+    than cursor: Version, for commit: CommitView, in bytes: RawSpan, by replica: Identity
+  ) throws -> Version? {
+    let needsLookUp = !(state.soleAuthor == replica && cursor >= state.soleAuthorSince) && cursor < state.version
+    var newest: Version?
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      guard needsLookUp else { continue }
+      let version = try withRow(bytes.extracting(change.key)) { row, _ in
+        row.origin != replica && row.version > cursor ? row.version : nil
+      }
+      if let version = version ?? nil { newest = max(newest ?? 0, version) }
+    }
+    return newest
+  }
+}

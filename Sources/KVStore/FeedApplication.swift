@@ -1,0 +1,353 @@
+// The replica's side of the conflict rules: applies what the hub fed, finds conflicts with pending changes, resolves
+// them, and moves the cursor.
+//
+// Invariants
+// - Replaying the records gives the same rows without knowing the policy: remote commits are recorded and applied whole,
+//   and local winners and merged values follow as resolution commits of their own, in the same group.
+// - A key is contested once in a group, between the pending local change and the last remote one: the remote changes
+//   before that were superseded by their own side.
+// - Every local change that met a remote one is void from then on: it lost, or the resolution commit carries what stands.
+//   So of each key at most one change is left to be shipped, and replicas that resolve against each other cannot make
+//   each other's backlogs grow.
+// - A group stays within a block of the log, however large the values are that conflict. A feed that leads to more is
+//   applied in several groups, the cursor with the last; a commit that alone leads to more is recorded in parts.
+// - What was recorded of a feed is not recorded again, although the cursor has not passed it: the state says how far.
+// - Nothing pending, nothing looked up.
+
+import KVLog
+
+/// What `Store.apply` did.
+package struct FeedOutcome: Sendable, Equatable {
+  package var commits = 0
+  package var changes = 0
+  package var bytes = 0
+  package var conflicts = 0
+  /// False: the same feed has to be applied once more, for what did not fit.
+  var isComplete = true
+}
+
+/// A pending local change and the last remote change of the same key.
+private struct Contest {
+  var key: [UInt8]
+  var local: Row
+  var localValue: [UInt8]
+  var remote: CommitHeader
+  var remoteIsDeletion: Bool
+  var remoteValue: [UInt8]
+
+  var outcome = ConflictRecord.Outcome.remoteWon
+  /// A resolution commit puts this, or deletes the key.
+  var resolution: Resolution?
+
+  enum Resolution {
+    case local
+    case merged([UInt8]?)
+  }
+
+  init(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan, local: Row, localValue: [UInt8]) {
+    key = bytes.extracting(change.key).copied()
+    self.local = local
+    self.localValue = localValue
+    self.remote = remote
+    remoteIsDeletion = change.isDeletion
+    remoteValue = bytes.extracting(change.value).copied()
+  }
+
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) {
+    self.remote = remote
+    remoteIsDeletion = change.isDeletion
+    remoteValue = bytes.extracting(change.value).copied()
+  }
+
+  var isEqual: Bool { local.isTombstone == remoteIsDeletion && localValue == remoteValue }
+
+  func localIsLater(of identity: Identity) -> Bool {
+    (local.time, identity) > (remote.time, remote.origin)
+  }
+
+  var losingValue: [UInt8] {
+    switch outcome {
+    case .identical: []
+    case .localWon: remoteValue
+    case .remoteWon, .merged: localValue
+    }
+  }
+
+  /// What it will add to the block, about: the record of the conflict, and the change that resolves it.
+  func bytes(_ policy: ConflictPolicy) -> Int {
+    let values =
+      switch policy {
+      case .remoteWins: localValue.count
+      case .lastWriterWins, .localWins: localValue.count + remoteValue.count
+      case .merge: 2 * localValue.count + remoteValue.count
+      }
+    return 256 + 2 * key.count + values
+  }
+}
+
+/// The contests of one group, by key.
+private struct Contests {
+  var all: [Contest] = []
+  var bytes = 0
+  private var places: [[UInt8]: Int] = [:]
+  /// Those whose remote side is the commit being recorded.
+  private var met: [Int] = []
+
+  mutating func add(_ contest: Contest, _ policy: ConflictPolicy) {
+    places[contest.key] = all.count
+    met.append(all.count)
+    all.append(contest)
+    bytes += contest.bytes(policy)
+  }
+
+  /// Whether the key is contested already: then with this change from now on.
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) -> Bool {
+    guard !all.isEmpty, let place = places[bytes.extracting(change.key).copied()] else { return false }
+    all[place].meet(change, of: remote, in: bytes)
+    met.append(place)
+    return true
+  }
+
+  /// The commit is recorded here under this header.
+  mutating func recorded(_ header: CommitHeader) {
+    for place in met { all[place].remote = header }
+    met.removeAll(keepingCapacity: true)
+  }
+}
+
+/// As much of a commit as is recorded at once.
+private struct Portion {
+  var changes: Range<Int>
+  /// Key and value bytes.
+  var payloadBytes = 0
+}
+
+extension GroupWriter {
+  func apply(_ feed: CommitSegment, epoch: Identity, policy: ConflictPolicy) throws -> FeedOutcome {
+    try checkHub(epoch)
+    guard feed.after <= state.cursor else {
+      throw StoreError(
+        .replication,
+        "the hub's feed begins after version \(feed.after), but this store has pulled only to \(state.cursor).")
+    }
+    var outcome = FeedOutcome()
+    guard feed.through > state.cursor else { return outcome }
+    var contests = Contests()
+    let start = byteCount
+    let bytes = feed.records.bytes
+    var records = RecordCursor(over: bytes)
+    var last = feed.after
+    while outcome.isComplete, let record = try records.next(in: bytes) {
+      guard record.kind == .commit else { throw LogFormatError(.unknownKind, at: record.record.lowerBound) }
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      guard commit.header.version > last, commit.header.version <= feed.through else {
+        throw LogFormatError(.badVersion, at: record.record.lowerBound)
+      }
+      try commit.checkTravelling(at: record.record.lowerBound)
+      last = commit.header.version
+      guard last > max(state.cursor, state.received), commit.header.origin != identity else { continue }
+      outcome.isComplete = byteCount - start + contests.bytes < StoreLimits.feedBytes
+      if outcome.isComplete { outcome.isComplete = try apply(commit, in: bytes, policy, &contests, &outcome) }
+    }
+    try resolve(&contests.all, policy)
+    outcome.conflicts = contests.all.count { $0.outcome.isJournaled }
+    if outcome.isComplete {
+      append(CursorRecord(Position(identity: epoch, version: feed.through, digest: feed.digest)))
+    } else if state.hubEpoch == .zero {
+      // What is recorded belongs to this hub from its first part on.
+      append(CursorRecord(Position(identity: epoch, version: 0, digest: .origin(of: epoch))))
+    }
+    return outcome
+  }
+
+  /// A store's history belongs to one hub.
+  func checkHub(_ epoch: Identity) throws(StoreError) {
+    guard state.hubEpoch == .zero || state.hubEpoch == epoch else {
+      throw StoreError(
+        .replication,
+        "this store synchronises with the space of epoch \(state.hubEpoch), and this one has epoch \(epoch). Use the hub and space it was bound to."
+      )
+    }
+  }
+
+  /// Returns whether that was the whole commit.
+  private func apply(
+    _ commit: CommitView, in bytes: RawSpan, _ policy: ConflictPolicy, _ contests: inout Contests,
+    _ outcome: inout FeedOutcome
+  ) throws -> Bool {
+    let count = commit.header.changeCount
+    // All look-ups come before the first row is written: afterwards this commit's own rows would be found.
+    let portion = try portion(of: commit, in: bytes, from: Int(state.receivedPart), policy, &contests)
+    let isLast = portion.changes.upperBound == count
+    if portion.changes == 0..<count {
+      contests.recorded(try record(commit, in: bytes, portion, &outcome))
+    } else {
+      var part: [UInt8] = []
+      var header = commit.header
+      if !isLast { header.flags.insert(.partial) }
+      part.append(commit: header, changes: try commit.changeRanges(portion.changes, in: bytes), in: bytes)
+      let span = part.bytes
+      var records = RecordCursor(over: span)
+      guard let record = try records.next(in: span) else { throw LogFormatError(.cutShort, at: 0) }
+      let view = try CommitView(payload: record.payload, in: span)
+      contests.recorded(try self.record(view, in: span, portion, &outcome))
+    }
+    return isLast
+  }
+
+  /// The changes of the commit from `first` on that one block has room for together with what they lead to, at least
+  /// one. The keys among them that are pending here become contests.
+  private func portion(
+    of commit: CommitView, in bytes: RawSpan, from first: Int, _ policy: ConflictPolicy, _ contests: inout Contests
+  ) throws -> Portion {
+    guard first < commit.header.changeCount else {
+      throw StoreError(
+        .replication, "the hub's commit \(commit.header.version) is not the one that was recorded in part.")
+    }
+    let limit = contests.bytes + StoreLimits.conflictBytes
+    let hasPending = state.hasPending
+    var portion = Portion(changes: first..<first)
+    var changes = ChangeCursor(commit)
+    var index = 0
+    while let change = try changes.next(in: bytes) {
+      defer { index += 1 }
+      // The changes after the portion are only checked.
+      guard index == portion.changes.upperBound else { continue }
+      if hasPending, !contests.meet(change, of: commit.header, in: bytes),
+        let (local, localValue) = try pendingRow(bytes.extracting(change.key))
+      {
+        let contest = Contest(change, of: commit.header, in: bytes, local: local, localValue: localValue)
+        if index > first, contests.bytes + contest.bytes(policy) > limit { continue }
+        contests.add(contest, policy)
+      }
+      portion.changes = first..<index + 1
+      portion.payloadBytes += change.key.count + change.value.count
+    }
+    return portion
+  }
+
+  /// The row of the key, if it is a local change that the hub has not decided.
+  private func pendingRow(_ key: RawSpan) throws -> (Row, value: [UInt8])? {
+    let acknowledged = state.acknowledged
+    return try withRow(key) { row, value in
+      row.origin == identity && row.version > acknowledged ? (row, value.copied()) : nil
+    } ?? nil
+  }
+
+  /// Records and applies the commit, which is what `portion` speaks of; returns it under its own version.
+  private func record(
+    _ commit: CommitView, in bytes: RawSpan, _ portion: Portion, _ outcome: inout FeedOutcome
+  ) throws -> CommitHeader {
+    let header = append(
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: commit.header.version,
+      payloadBytes: portion.payloadBytes)
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      try putRow(
+        bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: header)
+    }
+    if !header.flags.contains(.partial) { outcome.commits += 1 }
+    outcome.changes += header.changeCount
+    outcome.bytes += portion.payloadBytes
+    return header
+  }
+
+  // MARK: Resolution
+
+  /// Decides each contest, records it, then what it leads to.
+  private func resolve(_ contests: inout [Contest], _ policy: ConflictPolicy) throws {
+    var mergedRoom = StoreLimits.mergedBytes
+    for index in contests.indices {
+      decide(&contests[index], policy, &mergedRoom)
+      let contest = contests[index]
+      try append(
+        ConflictRecord(
+          ordinal: UInt32(index), outcome: contest.outcome, commitVersion: contest.remote.version,
+          voidThrough: contest.local.version, local: contest.local, remote: contest.remote,
+          remoteIsDeletion: contest.remoteIsDeletion, key: contest.key, losingValue: contest.losingValue))
+    }
+    // What stands of the local side keeps the time of its writing; that of one local commit stays one commit.
+    let local = contests.filter { if case .local = $0.resolution { true } else { false } }
+      .sorted { $0.local.version < $1.local.version }
+    for group in local.chunked(by: { $0.local.version }) {
+      beginCommit(time: group.first?.local.time, flags: .resolution)
+      for contest in group { try put(contest.local.isTombstone ? nil : contest.localValue, for: contest.key) }
+      endCommit()
+    }
+    for contest in contests {
+      guard case .merged(let value) = contest.resolution else { continue }
+      if byteCountOfOpenCommit == nil { beginCommit(flags: .resolution) }
+      try put(value, for: contest.key)
+      if let bytes = byteCountOfOpenCommit, bytes > LogLimits.maximumCommitBytes / 2 { endCommit() }
+    }
+    if byteCountOfOpenCommit != nil { endCommit() }
+  }
+
+  private func put(_ value: [UInt8]?, for key: [UInt8]) throws {
+    if let value { try put(key: key.bytes, value: value.bytes) } else { try delete(key: key.bytes) }
+  }
+
+  private func decide(_ contest: inout Contest, _ policy: ConflictPolicy, _ mergedRoom: inout Int) {
+    let localIsLater = contest.localIsLater(of: identity)
+    if contest.isEqual {
+      contest.outcome = .identical
+      // The later of two equal writes has its say against a third: its time must reach the others.
+      if case .lastWriterWins = policy, localIsLater { contest.resolution = .local }
+      return
+    }
+    switch policy {
+    case .lastWriterWins: contest.outcome = localIsLater ? .localWon : .remoteWon
+    case .localWins: contest.outcome = .localWon
+    case .remoteWins: contest.outcome = .remoteWon
+    case .merge(let merge):
+      let input = MergeInput(
+        key: contest.key, local: contest.local.isTombstone ? nil : contest.localValue, localTime: contest.local.time,
+        remote: contest.remoteIsDeletion ? nil : contest.remoteValue, remoteTime: contest.remote.time)
+      let merged = merge(input)
+      let bytes = contest.key.count + (merged?.count ?? 0)
+      // A value that no store can hold must not keep everything behind it from coming in.
+      guard merged?.count ?? 0 <= LogLimits.maximumValueBytes, bytes <= mergedRoom else { return }
+      mergedRoom -= bytes
+      contest.outcome = .merged
+      contest.resolution = .merged(merged)
+    }
+    if contest.outcome == .localWon { contest.resolution = .local }
+  }
+}
+
+extension CommitView {
+  /// What a commit must be to come from somewhere else; `offset` is where it lies.
+  func checkTravelling(at offset: Int) throws(LogFormatError) {
+    if header.flags.contains(.partial) { throw LogFormatError(.badFlags, at: offset) }
+    if header.changeCount == 0 { throw LogFormatError(.badValue, at: offset) }
+  }
+
+  /// Where the changes of these numbers lie.
+  fileprivate func changeRanges(_ numbers: Range<Int>, in bytes: RawSpan) throws -> [Range<Int>] {
+    var ranges: [Range<Int>] = []
+    var changes = ChangeCursor(self)
+    var number = 0
+    while let change = try changes.next(in: bytes) {
+      if numbers.contains(number) {
+        ranges.append(change.key.lowerBound - ChangeEncoding.headerByteCount..<change.value.upperBound)
+      }
+      number += 1
+    }
+    return ranges
+  }
+}
+
+extension Array {
+  /// Neighbours with the same key, together.
+  fileprivate func chunked<Key: Equatable>(by key: (Element) -> Key) -> [ArraySlice<Element>] {
+    var chunks: [ArraySlice<Element>] = []
+    var start = startIndex
+    while start < endIndex {
+      let first = key(self[start])
+      let end = self[start...].firstIndex { key($0) != first } ?? endIndex
+      chunks.append(self[start..<end])
+      start = end
+    }
+    return chunks
+  }
+}

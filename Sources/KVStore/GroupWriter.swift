@@ -1,0 +1,363 @@
+// One group of commits on its way into the store: rows into the tail, commits into a block of the log, then one
+// fdatasync, then everything becomes visible at once. Lives on the writer thread.
+//
+// Invariants
+// - The tail's transaction is committed only after the log has the block; until then no reader sees the group.
+// - The tail's open transaction always equals the published state plus the records in `builder`: a write that fails is
+//   taken back by starting the transaction again and applying the records that remain. The same path serves a
+//   generation that runs full in the middle of a group.
+// - A failed log write or commit has an unknown outcome: the store is poisoned and must be reopened.
+
+import KVLog
+import LMDB
+
+final class GroupWriter {
+  let core: StoreCore
+  private var generation: Generation
+  private var writer: LMDBWriter?
+  private var builder = BlockBuilder()
+  /// The published state plus what this group has added.
+  private(set) var state: StoreState
+  private var published: StoreState
+  private var applier: LogApplier
+  /// What lies below the live generation, opened when a look-up first needs it.
+  private var below: [Source]?
+  /// False while the group holds only records that the hub repeats on request.
+  private var needsSynchronize = false
+  /// The log has blocks that are not durable yet.
+  private var hasUnsynchronized = false
+  /// Why the present request, or the whole group, cannot go on. A caller's closure may have swallowed the error when
+  /// it was thrown, so it is looked at again when the request ends.
+  private var requestFailure: (any Error)?
+  private var groupFailure: (any Error)?
+  /// Tells a scan of a finished transaction from one of the present transaction.
+  private(set) var transactionSerial = 0
+
+  init(_ core: StoreCore) {
+    self.core = core
+    generation = core.tail.live
+    published = core.publication.state
+    state = published
+    applier = LogApplier(identity: core.identity, tables: generation.tables)
+  }
+
+  var identity: Identity { core.identity }
+  var byteCount: Int { builder.byteCount }
+  var openChangeCount: Int { builder.openChangeCount }
+  /// Of the open commit; nil when none is open.
+  var byteCountOfOpenCommit: Int? { builder.openHeader == nil ? nil : builder.openCommitBytes }
+
+  // MARK: The group
+
+  func begin() throws {
+    if generation.isNearlyFull { try rollGeneration(room: 0) }
+    builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
+    state = published
+    needsSynchronize = false
+    groupFailure = nil
+    try beginTail()
+  }
+
+  /// Runs one request of the group; when it throws, nothing of it remains.
+  func run(_ request: any PendingWrite) throws {
+    let mark = builder.mark
+    let wasSynchronizing = needsSynchronize
+    if let groupFailure { throw groupFailure }
+    do {
+      transactionSerial += 1
+      requestFailure = nil
+      try request.run(self)
+      if let requestFailure { throw requestFailure }
+      guard builder.byteCount < StoreLimits.largestGroupBytes else {
+        throw StoreError(.commitTooLarge, "more than fits into one block of the log.", path: core.path)
+      }
+    } catch {
+      transactionSerial += 1
+      needsSynchronize = wasSynchronizing
+      if builder.mark != mark {
+        builder.rewind(to: mark)
+        do { try rebuild() } catch { groupFailure = error }
+      }
+      throw error
+    }
+    transactionSerial += 1
+  }
+
+  /// Makes the request fail when it ends, whatever its closure does with the error.
+  func fail(_ error: any Error) {
+    if requestFailure == nil { requestFailure = error }
+  }
+
+  /// Makes the group durable and visible.
+  func finish() throws {
+    below = nil
+    if let groupFailure {
+      abandon()
+      throw groupFailure
+    }
+    guard !builder.isEmpty else {
+      abandon()
+      return
+    }
+    let end: LogPosition
+    do throws(LogError) {
+      end = try core.log.append(&builder)
+    } catch {
+      abandon()
+      // A log that could not grow has appended nothing and goes on; any other failure poisoned it.
+      throw error.kind == .full ? error : core.poison(error)
+    }
+    do {
+      if needsSynchronize { try synchronize() } else { hasUnsynchronized = true }
+      state.position = end
+      try commitTail()
+    } catch {
+      abandon()
+      throw core.poison(error)
+    }
+    published = state
+    core.idleSnapshots.expire()
+    core.publication.publish(state)
+  }
+
+  func abandon() {
+    below = nil
+    if let open = writer.take() { open.abort() }
+    state = published
+  }
+
+  private func commitTail() throws {
+    let end = state.position
+    try retryingInLargerGeneration {
+      try writer!.put(state: state, in: generation.tables)
+      try commitOpenTransaction()
+    } next: {
+      try rebuild()
+      state.position = end
+    }
+    generation.markFilled()
+  }
+
+  private func commitOpenTransaction() throws(LMDBError) {
+    guard let open = writer.take() else { preconditionFailure("a group commits an open transaction") }
+    try open.commit()
+  }
+
+  private func synchronize() throws(LogError) {
+    try core.log.synchronize()
+    hasUnsynchronized = false
+  }
+
+  // MARK: The tail's transaction
+
+  private func beginTail() throws {
+    writer = try generation.environment.beginWrite()
+  }
+
+  /// Starts the tail's transaction again and applies what the block holds so far, an open commit included.
+  private func rebuild() throws {
+    try retryingInLargerGeneration {
+      if let open = writer.take() { open.abort() }
+      try beginTail()
+      state = published
+      try builder.withRecords { try applier.apply($0, to: &writer!, state: &state) }
+      try applyOpenChanges()
+    }
+  }
+
+  private func applyOpenChanges() throws {
+    guard let header = builder.openHeader else { return }
+    try builder.withOpenChanges { bytes in
+      var changes = ChangeCursor(openChanges: 0..<bytes.byteCount, count: builder.openChangeCount)
+      while let change = try changes.next(in: bytes) {
+        try applier.put(
+          bytes.extracting(change.key), bytes.extracting(change.value), change.isDeletion, header, &writer!)
+      }
+    }
+  }
+
+  /// Repeats `body`, after `next`, in one generation after the other until one has room for it: each that took
+  /// nothing is followed by one twice as large, so that only a full disk ends this.
+  private func retryingInLargerGeneration(_ body: () throws -> Void, next: () throws -> Void = {}) throws {
+    while true {
+      do {
+        return try body()
+      } catch let error as LMDBError where error.code == .mapFull {
+        try rollGeneration(room: builder.byteCount)
+        try next()
+      }
+    }
+  }
+
+  /// Seals the live generation; waits while the folder is too far behind.
+  private func rollGeneration(room bytes: Int) throws {
+    if let open = writer.take() { open.abort() }
+    below = nil
+    try core.folder.waitForRoom(core)
+    // A fold must never run ahead of the durable log.
+    if hasUnsynchronized { try synchronize() }
+    try core.tail.roll(room: bytes)
+    core.folder.wake()
+    generation = core.tail.live
+    applier = LogApplier(identity: core.identity, tables: generation.tables)
+  }
+
+  /// Runs `body` on the tail; when the generation is full, continues in the next one.
+  private func withTail(_ body: (inout LMDBWriter) throws(LMDBError) -> Void) throws {
+    if let requestFailure { throw requestFailure }
+    do {
+      do throws(LMDBError) {
+        try body(&writer!)
+      } catch {
+        guard error.code == .mapFull else { throw error }
+        try rollGeneration(room: builder.byteCount)
+        try rebuild()
+      }
+    } catch {
+      fail(error)
+      throw error
+    }
+  }
+
+  // MARK: Local commits
+
+  /// Opens a local commit; changes follow, then `endCommit`.
+  func beginCommit(time: HybridTime? = nil, flags: CommitFlags = []) {
+    let time = time ?? HybridClock.next(after: state.lastTime)
+    _ = builder.beginCommit(time: time, flags: flags)
+  }
+
+  func put(key: RawSpan, value: RawSpan) throws {
+    try StoreLimits.check(key: key)
+    try StoreLimits.check(value: value, key: key, commitBytes: builder.openCommitBytes)
+    builder.append(key: key, value: value)
+    try putRow(key, value, isDeletion: false)
+  }
+
+  func delete(key: RawSpan) throws {
+    try StoreLimits.check(key: key)
+    try StoreLimits.check(value: RawSpan(), key: key, commitBytes: builder.openCommitBytes)
+    builder.appendDeletion(key: key)
+    try putRow(key, RawSpan(), isDeletion: true)
+  }
+
+  private func putRow(_ key: RawSpan, _ value: RawSpan, isDeletion: Bool) throws {
+    guard let header = builder.openHeader else { preconditionFailure("a change belongs to an open commit") }
+    // When the generation runs full, `withTail` applies the open commit again, this change with it.
+    try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
+  }
+
+  /// Closes the open commit and returns its version; a commit without changes leaves no trace and returns the version
+  /// of the commit before it.
+  @discardableResult
+  func endCommit() -> Version {
+    guard let header = builder.openHeader, builder.openChangeCount > 0 else {
+      builder.cancelCommit()
+      return state.version
+    }
+    var closed = header
+    closed.changeCount = builder.openChangeCount
+    let bytes = builder.openPayloadBytes
+    builder.endCommit()
+    state.committed(closed, bytes: bytes, digest: builder.digest, identity: core.identity)
+    needsSynchronize = true
+    return closed.version
+  }
+
+  // MARK: Commits and records from elsewhere
+
+  /// Appends a commit with the bytes that its origin wrote, without touching rows; returns it under its own version.
+  func append(core bytes: RawSpan, of header: CommitHeader, serverVersion: Version, payloadBytes: Int) -> CommitHeader {
+    var own = header
+    own.version = builder.appendCommit(core: bytes, serverVersion: serverVersion)
+    own.serverVersion = serverVersion
+    state.committed(own, bytes: payloadBytes, digest: builder.digest, identity: core.identity)
+    needsSynchronize = true
+    return own
+  }
+
+  /// Writes a row of a commit appended just before. `key` and `value` are bytes of that commit.
+  func putRow(_ key: RawSpan, _ value: RawSpan, isDeletion: Bool, of header: CommitHeader) throws {
+    try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
+  }
+
+  func append(_ record: ConflictRecord) throws {
+    let payload = record.encoded()
+    builder.append(.conflict, payload: payload.bytes)
+    // When the generation runs full, rebuilding applies the record; otherwise it is applied here.
+    let before = state
+    var after = state
+    try withTail { writer throws(LMDBError) in
+      try applier.apply(record, payload: payload.bytes, to: &writer, state: &after)
+    }
+    if state == before { state = after }
+    needsSynchronize = true
+  }
+
+  func append(_ record: AcknowledgementRecord, durably: Bool) {
+    builder.append(.acknowledgement, payload: record.encoded().bytes)
+    state.acknowledged(record)
+    needsSynchronize = needsSynchronize || durably
+  }
+
+  func append(_ record: CursorRecord) {
+    builder.append(.cursor, payload: record.encoded().bytes)
+    state.advanced(record)
+  }
+
+  func append(_ progress: ReplicaProgress) throws {
+    let payload = progress.encoded
+    builder.append(.progress, payload: payload.bytes)
+    let tables = generation.tables
+    try withTail { writer throws(LMDBError) in
+      try writer.put(tables.state, key: Tables.progress(of: progress.replica).bytes, value: payload.bytes)
+    }
+    needsSynchronize = true
+  }
+
+  // MARK: Reading, the group's own writes included
+
+  /// Calls `body` with the row of `key`, tombstones too; nil when there is none.
+  func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
+    try StoreLimits.check(key: key)
+    if let requestFailure { throw requestFailure }
+    let own = try writer!.get(generation.tables.rows, key: key) { bytes in
+      try body(Row(bytes, key: key), bytes.extracting(Row.headerBytes..<bytes.byteCount))
+    }
+    if let own { return own }
+    for source in try sourcesBelow() {
+      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
+        try body(Row(bytes, key: key), bytes.extracting(Row.headerBytes..<bytes.byteCount))
+      }
+      if let found { return found }
+    }
+    return nil
+  }
+
+  /// What the hub has applied of a replica.
+  func progress(of replica: Identity) throws -> ReplicaProgress? {
+    if let requestFailure { throw requestFailure }
+    let key = Tables.progress(of: replica)
+    let decode = { (bytes: RawSpan) throws -> ReplicaProgress in try ReplicaProgress(decoding: bytes) }
+    if let found = try writer!.get(generation.tables.state, key: key.bytes, decode) { return found }
+    for source in try sourcesBelow() {
+      if let found = try source.reader.get(source.tables.state, key: key.bytes, decode) { return found }
+    }
+    return nil
+  }
+
+  /// Cursors over the live generation and all below it, newest first; to be dropped before the next write.
+  func withRowCursors<Result>(_ body: ([LMDBCursor]) throws -> Result) throws -> Result {
+    if let requestFailure { throw requestFailure }
+    var cursors = [try writer!.cursor(generation.tables.rows)]
+    for source in try sourcesBelow() { cursors.append(try source.reader.cursor(source.tables.rows)) }
+    return try body(cursors)
+  }
+
+  private func sourcesBelow() throws -> [Source] {
+    if let below { return below }
+    let sources = try core.sources(live: false)
+    below = sources
+    return sources
+  }
+}

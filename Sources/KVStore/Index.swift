@@ -1,0 +1,181 @@
+// The index: one LMDB environment that holds what the log adds up to, up to the last fold.
+//
+// Invariants
+// - Its "counters" are those of a position in the log; replaying the log from there gives the whole store.
+// - Rows may already be newer than the counters while a fold is under way: the generation that they come from, and
+//   the log, still hold them.
+// - "keys" counts the rows that are no tombstones, exactly, in every committed transaction.
+// - A tombstone is listed in `tombstones` under its version, so that sweeping needs no scan of the rows.
+
+import KVLog
+import LMDB
+
+final class Index: Sendable {
+  let environment: LMDBEnvironment
+  let tables: Tables
+  /// version u64 big-endian + key's checksum u64 → key
+  private let tombstones: Table
+
+  static let name = "index.mdb"
+
+  init(path: String, readOnly: Bool) throws {
+    var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
+    options.readOnly = readOnly
+    environment = try LMDBEnvironment(path: path, options: options)
+    let opened = try environment.openTables(Tables.names + ["tombstones"], create: !readOnly)
+    tables = Tables(opened)
+    tombstones = opened[4]
+  }
+
+  func source() throws(LMDBError) -> Source {
+    Source(reader: try environment.reader(), tables: tables)
+  }
+
+  /// The state as of the last fold; nil in an index that never had one.
+  static func state(_ source: Source) throws -> StoreState? {
+    let key = Tables.counters
+    return try source.reader.get(source.tables.state, key: key.bytes) { try StoreState(decoding: $0) }
+  }
+
+  static func liveKeys(_ source: Source) throws -> Int {
+    let key = Tables.keys
+    return try source.reader.get(source.tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
+  }
+
+  var usedBytes: Int { environment.statistics.usedBytes }
+
+  // MARK: Folding
+
+  /// Copies a sealed generation into the index in key order, in transactions of bounded size. Durable when it returns.
+  func fold(_ generation: Generation, didCommit: () -> Void) throws {
+    let source = try generation.source()
+    guard let state = try Index.state(source) else { return }
+    let cursor = try source.reader.cursor(source.tables.rows)
+    let folding = try source.reader.entryCount(source.tables.rows)
+    var more = try cursor.first()
+    while more {
+      var writer = try environment.beginWrite()
+      more = try foldRows(cursor, atMost: rowsPerTransaction(folding, writer), into: &writer)
+      try writer.commit()
+      didCommit()
+    }
+    var writer = try environment.beginWrite()
+    try foldVoids(source, state: state, into: &writer)
+    try copyAll(source.reader.cursor(source.tables.conflicts), to: tables.conflicts, in: &writer)
+    try copyAll(source.reader.cursor(source.tables.state), to: tables.state, in: &writer)
+    try writer.commit()
+    didCommit()
+  }
+
+  /// How many of `folding` rows, in key order, dirty `foldPages` leaf pages of the index. The fewer rows a fold has for
+  /// each page, the more pages it touches for each row, up to one.
+  private func rowsPerTransaction(_ folding: Int, _ writer: borrowing LMDBWriter) throws -> Int {
+    let pages = max(1, try writer.leafPageCount(tables.rows))
+    return StoreLimits.foldPages * max(1, min(folding / pages, Index.rowsPerPage))
+  }
+
+  /// Rows of some 150 bytes on a page of 4 KiB; small enough that the bound in bytes is the one for larger ones.
+  private static let rowsPerPage = 24
+
+  /// Returns false when the generation's rows are all copied.
+  private func foldRows(_ cursor: LMDBCursor, atMost rows: Int, into writer: inout LMDBWriter) throws -> Bool {
+    var keys = try liveKeys(in: writer)
+    var count = 0
+    var bytes = 0
+    var more = true
+    while more, count < rows, bytes < StoreLimits.foldBytes {
+      try cursor.withEntry { key, value in
+        let row = Row(unchecked: value)
+        let wasLive = try writer.get(tables.rows, key: key) { !Row(unchecked: $0).isTombstone } ?? false
+        try writer.put(tables.rows, key: key, value: value)
+        keys += (row.isTombstone ? 0 : 1) - (wasLive ? 1 : 0)
+        if row.isTombstone {
+          try writer.put(tombstones, key: Index.tombstone(row.version, key).bytes, value: key)
+        }
+        count += 1
+        bytes += key.byteCount + value.byteCount
+      }
+      more = try cursor.next()
+    }
+    try put(liveKeys: keys, in: &writer)
+    return more
+  }
+
+  private func liveKeys(in writer: borrowing LMDBWriter) throws -> Int {
+    let key = Tables.keys
+    return try writer.get(tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
+  }
+
+  private func put(liveKeys: Int, in writer: inout LMDBWriter) throws {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: UInt64(liveKeys))
+    let key = Tables.keys
+    try writer.put(tables.state, key: key.bytes, value: bytes.bytes)
+  }
+
+  /// Void entries at or below the acknowledged version have done their work.
+  private func foldVoids(_ source: Source, state: StoreState, into writer: inout LMDBWriter) throws {
+    if state.voidThrough <= state.acknowledged {
+      if try writer.entryCount(tables.voids) > 0 { try writer.removeAll(tables.voids) }
+      return
+    }
+    try copyAll(source.reader.cursor(source.tables.voids), to: tables.voids, in: &writer)
+  }
+
+  private func copyAll(_ cursor: LMDBCursor, to table: Table, in writer: inout LMDBWriter) throws {
+    var more = try cursor.first()
+    while more {
+      try cursor.withEntry { key, value in try writer.put(table, key: key, value: value) }
+      more = try cursor.next()
+    }
+  }
+
+  // MARK: Tombstones
+
+  private static func tombstone(_ version: Version, _ key: RawSpan) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(16)
+    for word in [version, checksum64(key)] {
+      for shift in stride(from: 56, through: 0, by: -8) {
+        bytes.append(UInt8(truncatingIfNeeded: word >> UInt64(shift)))
+      }
+    }
+    return bytes
+  }
+
+  /// Removes up to `StoreLimits.sweepRows` tombstones older than `version`; returns false when none are left.
+  func sweepTombstones(before version: Version) throws -> Bool {
+    var writer = try environment.beginWrite()
+    let limit = Index.tombstone(version, RawSpan()).prefix(8)
+    var entries: [(entry: [UInt8], key: [UInt8])] = []
+    do {
+      let cursor = try writer.cursor(tombstones)
+      var more = try cursor.first()
+      while more, entries.count < StoreLimits.sweepRows {
+        try cursor.withEntry { entry, key in
+          if entry.copied().prefix(8).lexicographicallyPrecedes(limit) {
+            entries.append((entry.copied(), key.copied()))
+          } else {
+            more = false
+          }
+        }
+        if more { more = try cursor.next() }
+      }
+    }
+    guard !entries.isEmpty else {
+      writer.abort()
+      return false
+    }
+    for (entry, key) in entries {
+      // The key may have been written again since: only the tombstone of that version goes.
+      let swept = try writer.get(tables.rows, key: key.bytes) { value in
+        let row = Row(unchecked: value)
+        return row.isTombstone && Index.tombstone(row.version, key.bytes) == entry
+      }
+      if swept == true { try writer.delete(tables.rows, key: key.bytes) }
+      try writer.delete(tombstones, key: entry.bytes)
+    }
+    try writer.commit()
+    return entries.count == StoreLimits.sweepRows
+  }
+}

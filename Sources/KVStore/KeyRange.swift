@@ -1,0 +1,49 @@
+// A range of keys in byte order.
+
+/// The keys from `lower` (included) to `upper` (excluded), compared byte by byte; nil is no bound.
+public struct KeyRange: Sendable, Hashable {
+  /// The first key of the range, if there is such a key; nil: from the first of all.
+  public var lower: [UInt8]?
+  /// The key that ends the range and is not in it; nil: to the last of all.
+  public var upper: [UInt8]?
+
+  /// The keys from `lower` to below `upper`; all keys by default, none when the bounds are the wrong way round.
+  public init(from lower: [UInt8]? = nil, upTo upper: [UInt8]? = nil) {
+    self.lower = lower
+    self.upper = upper
+  }
+
+  /// All keys that begin with `prefix`.
+  public init(prefix: some BytesConvertible) {
+    let bytes = prefix.withBytes { $0.copied() }
+    lower = bytes.isEmpty ? nil : bytes
+    upper = KeyRange.successor(ofPrefix: bytes)
+  }
+
+  /// The smallest key greater than every key with the prefix; nil when there is none.
+  static func successor(ofPrefix prefix: [UInt8]) -> [UInt8]? {
+    guard let last = prefix.lastIndex(where: { $0 != 0xFF }) else { return nil }
+    var successor = Array(prefix[...last])
+    successor[last] += 1
+    return successor
+  }
+}
+
+/// A key with its value.
+public struct KeyValue: Sendable, Hashable {
+  /// 1 to 511 bytes.
+  public var key: [UInt8]
+  /// Up to 16 MiB.
+  public var value: [UInt8]
+
+  /// A key with its value.
+  public init(key: [UInt8], value: [UInt8]) {
+    self.key = key
+    self.value = value
+  }
+
+  /// The key as text; bytes that are not UTF-8 are repaired.
+  public var keyText: String { String(decoding: key, as: UTF8.self) }
+  /// The value as text; bytes that are not UTF-8 are repaired.
+  public var valueText: String { String(decoding: value, as: UTF8.self) }
+}

@@ -1,0 +1,71 @@
+// Applies records of the log to rows, voids, conflicts and counters: the same way for a live write that must be
+// repeated, for recovery at open, and for a reader's private tail. There is no other way from log to rows.
+
+import KVLog
+import LMDB
+
+struct LogApplier {
+  let identity: Identity
+  let tables: Tables
+
+  /// Applies all of `records` in order and moves `state` along. A failure leaves `writer` to be aborted.
+  func apply(_ records: RawSpan, to writer: inout LMDBWriter, state: inout StoreState) throws {
+    var cursor = RecordCursor(0..<records.byteCount)
+    while let record = try cursor.next(in: records) {
+      let payload = records.extracting(record.payload)
+      switch record.kind {
+      case .commit:
+        try apply(CommitView(payload: record.payload, in: records), in: records, to: &writer, state: &state)
+      case .acknowledgement:
+        state.acknowledged(try AcknowledgementRecord(decoding: payload))
+        guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
+      case .cursor: state.advanced(try CursorRecord(decoding: payload))
+      case .conflict: try apply(ConflictRecord(decoding: payload), payload: payload, to: &writer, state: &state)
+      case .progress: try apply(progress: payload, to: &writer)
+      }
+    }
+  }
+
+  private func apply(_ commit: CommitView, in bytes: RawSpan, to writer: inout LMDBWriter, state: inout StoreState)
+    throws
+  {
+    var changes = ChangeCursor(commit)
+    var byteCount = 0
+    while let change = try changes.next(in: bytes) {
+      try put(bytes.extracting(change.key), bytes.extracting(change.value), change.isDeletion, commit.header, &writer)
+      byteCount += change.key.count + change.value.count
+    }
+    let digest = state.position.digest.chained(version: commit.header.version, core: bytes.extracting(commit.core))
+    state.committed(commit.header, bytes: byteCount, digest: digest, identity: identity)
+  }
+
+  /// Writes one row.
+  @inline(__always)
+  func put(
+    _ key: RawSpan, _ value: RawSpan, _ isDeletion: Bool, _ header: CommitHeader, _ writer: inout LMDBWriter
+  ) throws(LMDBError) {
+    let row = Row(header, isTombstone: isDeletion)
+    try writer.put(tables.rows, key: key, reservingBytes: Row.headerBytes + value.byteCount) { target in
+      row.write(value: value, key: key, into: &target)
+    }
+  }
+
+  func apply(
+    _ conflict: ConflictRecord, payload: RawSpan, to writer: inout LMDBWriter, state: inout StoreState
+  ) throws(LMDBError) {
+    if conflict.voidThrough > 0 {
+      var version: [UInt8] = []
+      version.append(littleEndian: conflict.voidThrough)
+      try writer.put(tables.voids, key: conflict.key.bytes, value: version.bytes)
+    }
+    if conflict.outcome.isJournaled {
+      try writer.put(tables.conflicts, key: conflict.identifier.bytes, value: payload)
+    }
+    state.conflicted(conflict)
+  }
+
+  private func apply(progress payload: RawSpan, to writer: inout LMDBWriter) throws {
+    let progress = try ReplicaProgress(decoding: payload)
+    try writer.put(tables.state, key: Tables.progress(of: progress.replica).bytes, value: payload)
+  }
+}

@@ -1,0 +1,87 @@
+// What the store has made visible: the published state, and everybody who waits for it to move on.
+//
+// Invariants
+// - The published state never goes back, and is published only after it is durable, or after a record that need not
+//   be (an acknowledgement or a cursor that the hub repeats on request).
+// - A waiter is resumed exactly once: by progress, by failure, by closing, or by cancellation.
+
+import KVLog
+import Synchronization
+
+final class Publication: Sendable {
+  enum Condition: Sendable {
+    case versionBeyond(Version)
+    case acknowledged(Version)
+
+    func isMet(by state: StoreState) -> Bool {
+      switch self {
+      case .versionBeyond(let version): state.version > version
+      case .acknowledged(let version): state.acknowledged >= version
+      }
+    }
+  }
+
+  private struct Waiter {
+    var condition: Condition
+    var continuation: CheckedContinuation<StoreState, any Error>
+  }
+
+  private struct Contents {
+    var state: StoreState
+    var failure: StoreError?
+    var waiters: [UInt64: Waiter] = [:]
+    var nextWaiter: UInt64 = 0
+  }
+
+  private let contents: Mutex<Contents>
+
+  init(_ state: StoreState) {
+    contents = Mutex(Contents(state: state))
+  }
+
+  var state: StoreState { contents.withLock { $0.state } }
+  var failure: StoreError? { contents.withLock { $0.failure } }
+
+  func publish(_ state: StoreState) {
+    let met = contents.withLock { contents in
+      contents.state = state
+      let met = contents.waiters.filter { $0.value.condition.isMet(by: state) }
+      for id in met.keys { contents.waiters[id] = nil }
+      return met
+    }
+    for waiter in met.values { waiter.continuation.resume(returning: state) }
+  }
+
+  /// Ends every wait, now and from now on; the first failure stays.
+  func fail(_ error: StoreError) {
+    let waiters = contents.withLock { contents in
+      if contents.failure == nil { contents.failure = error }
+      defer { contents.waiters = [:] }
+      return contents.waiters
+    }
+    for waiter in waiters.values { waiter.continuation.resume(throwing: error) }
+  }
+
+  /// Suspends until the condition is met; no thread waits meanwhile.
+  func wait(for condition: Condition) async throws -> StoreState {
+    let id = contents.withLock { contents in
+      contents.nextWaiter += 1
+      return contents.nextWaiter
+    }
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let outcome: Result<StoreState, any Error>? = contents.withLock { contents in
+          if condition.isMet(by: contents.state) { return .success(contents.state) }
+          if let failure = contents.failure { return .failure(failure) }
+          if Task.isCancelled { return .failure(CancellationError()) }
+          contents.waiters[id] = Waiter(condition: condition, continuation: continuation)
+          return nil
+        }
+        if let outcome { continuation.resume(with: outcome) }
+      }
+    } onCancel: {
+      let waiter = contents.withLock { $0.waiters.removeValue(forKey: id) }
+      waiter?.continuation.resume(throwing: CancellationError())
+    }
+  }
+}

@@ -1,0 +1,121 @@
+// A consistent view of the store: everything up to one version and nothing after it.
+//
+// Invariants
+// - Its readers, newest source first, were taken together (`Tail.withSources`) and never move.
+// - It belongs to one thread at a time; it is given up when the last scan that uses it is gone.
+
+public import KVLog
+import LMDB
+
+/// The store as it was at one version. Reads never block writes, and writes never change a snapshot.
+///
+/// A snapshot is handed to the closure of ``Store/read(_:)``. While it lives it keeps disk pages from being reused, so
+/// use it and let it go; do not keep one across a network wait. It shows only what is durable, and is used by one thread at
+/// a time.
+public final class Snapshot {
+  let sources: [Source]
+  let path: String
+  /// The state of a store that no source knows one of.
+  private let start: StoreState
+  /// The first error of a scan, which as a `Sequence` cannot throw; `Store.read` throws it when its closure ends.
+  private var failure: (any Error)?
+  /// See `IdleSnapshots`.
+  let era: UInt64
+
+  init(sources: [Source], start: StoreState, path: String, era: UInt64 = 0) {
+    self.sources = sources
+    self.era = era
+    self.start = start
+    self.path = path
+  }
+
+  /// The newest version that the snapshot contains. Throws ``StoreError``: `corrupt`, `system`.
+  public var version: Version {
+    get throws { try state.version }
+  }
+
+  /// Counters that belong to exactly this version. Throws ``StoreError``: `corrupt`, `system`.
+  public var counters: Counters {
+    get throws { Counters(try state) }
+  }
+
+  /// The state as of the newest source.
+  package var state: StoreState {
+    get throws {
+      for source in sources {
+        if let state = try Index.state(source) { return state }
+      }
+      return start
+    }
+  }
+
+  /// Calls `body`, and throws what a scan in it has met.
+  func run<Result>(_ body: (Snapshot) throws -> Result) throws -> Result {
+    let result = try body(self)
+    if let failure { throw failure }
+    return result
+  }
+
+  func fail(_ error: any Error) {
+    if failure == nil { failure = error }
+  }
+}
+
+// MARK: - Single keys
+
+extension Snapshot {
+  /// The value of `key`, copied, or nil. Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `system`.
+  public func value(for key: some BytesConvertible) throws -> [UInt8]? {
+    try key.withBytes { try value(at: $0) }
+  }
+
+  func value(at key: RawSpan) throws -> [UInt8]? {
+    try withRow(key) { row, value in row.isTombstone ? nil : .some(value.copied()) } ?? nil
+  }
+
+  /// Calls `body` with the value of `key` without copying it; returns nil when the key is absent. The span is valid only
+  /// until `body` returns. Throws what `body` throws, or as ``value(for:)`` does.
+  public func withValue<Result>(for key: some BytesConvertible, _ body: (RawSpan) throws -> Result) throws -> Result? {
+    try key.withBytes { key in
+      try withRow(key) { row, value in row.isTombstone ? nil : .some(try body(value)) } ?? nil
+    }
+  }
+
+  /// Whether `key` has a value. Throws as ``value(for:)`` does.
+  public func contains(_ key: some BytesConvertible) throws -> Bool {
+    try withValue(for: key) { _ in true } ?? false
+  }
+
+  /// Calls `body` with the newest row of `key`, be it a tombstone.
+  @inline(__always)
+  package func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
+    try StoreLimits.check(key: key)
+    for source in sources {
+      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
+        let row: Row
+        do throws(RowError) { row = try Row(bytes, key: key) } catch { throw StoreError(error, path: path) }
+        return try body(row, bytes.extracting(Row.headerBytes..<bytes.byteCount))
+      }
+      if let found { return found }
+    }
+    return nil
+  }
+
+  /// The bytes under `key` in one of the tables that all sources have.
+  func bytes(_ table: (Tables) -> Table, _ key: [UInt8]) throws -> [UInt8]? {
+    for source in sources {
+      if let found = try source.reader.get(table(source.tables), key: key.bytes, { $0.copied() }) { return found }
+    }
+    return nil
+  }
+}
+
+extension StoreError {
+  init(_ error: RowError, path: String) {
+    let key = String(decoding: error.key.prefix(64), as: UTF8.self)
+    self.init(
+      .corrupt,
+      "the row of key \"\(key)\" fails its checksum. Run `kvsync verify`, and restore from a backup or the hub.",
+      path: path)
+  }
+}

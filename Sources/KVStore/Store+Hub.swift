@@ -1,0 +1,89 @@
+// What a hub asks of the store that holds one of its spaces. The store's local version is the space's server version.
+
+package import KVLog
+
+/// Rows in key order, as digests, for comparing a replica with the hub.
+package struct RowsPage: Sendable, Equatable {
+  package struct Entry: Sendable, Equatable {
+    package var key: [UInt8]
+    /// XXH3-128 of the value.
+    package var hash: Digest
+  }
+
+  package var version: Version
+  package var digest: Digest
+  package var rows: [Entry]
+  package var isLast: Bool
+}
+
+extension Store {
+  /// The newest published position.
+  package func head() -> Position {
+    let state = state
+    return Position(identity: identity, version: state.version, digest: state.position.digest)
+  }
+
+  /// The oldest version after which the log can be read.
+  package func floor() throws -> Version {
+    let core = try core()
+    return core.log.firstVersion - 1
+  }
+
+  /// What is published of a replica's progress; nil: never heard of it.
+  package func progress(of replica: Identity) throws -> ReplicaProgress? {
+    try read { snapshot in
+      try snapshot.bytes(\.state, Tables.progress(of: replica)).map { try ReplicaProgress(decoding: $0.bytes) }
+    }
+  }
+
+  /// Takes a replica's push, exactly once, durably when it returns. Throws ``AdmissionError`` or ``StoreError``.
+  package func admit(
+    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+  ) async throws -> Acknowledgement {
+    try await perform { try $0.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed) }
+  }
+
+  /// Published commits after `after`, those of `replica` left out; about `maximumBytes` at most unless one commit is
+  /// larger. `through` covers what was left out too. nil at the head.
+  package func feedSegment(after: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
+    let state = state
+    guard after < state.version else { return nil }
+    var feed = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)
+    try published {
+      try withStream(after: after, through: state.position) { stream in
+        while stream.version < state.version {
+          let taken = try stream.next(through: state.position) { entry, bytes in
+            guard entry.header.origin != replica else { return true }
+            if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
+            feed.records.append(bytes.extracting(entry.record))
+            feed.changeCount += entry.header.changeCount
+            return true
+          }
+          if taken != .passed { break }
+        }
+        feed.through = stream.version
+        feed.digest = stream.digest
+      }
+    }
+    return feed
+  }
+
+  /// Live rows after `key` in key order.
+  package func rowsPage(after key: [UInt8]?, maximumBytes: Int) throws -> RowsPage {
+    try read { snapshot in
+      let state = try snapshot.state
+      var page = RowsPage(version: state.version, digest: state.position.digest, rows: [], isLast: true)
+      var bytes = 0
+      try snapshot.forEach(in: KeyRange(from: key.map { $0 + [0] })) { key, value in
+        if bytes >= maximumBytes {
+          page.isLast = false
+          return false
+        }
+        page.rows.append(RowsPage.Entry(key: key.copied(), hash: checksum128(value)))
+        bytes += key.byteCount + 18
+        return true
+      }
+      return page
+    }
+  }
+}

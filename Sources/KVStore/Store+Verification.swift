@@ -1,0 +1,188 @@
+// Verification: every checksum, the log's chain, and the log against the rows.
+//
+// What is checked
+// - The index's file: every page and the free list, without liblmdb, which answers damage by aborting.
+// - The log: each block's checksum, contiguous versions, each link of the digest chain, from the oldest segment on.
+// - The rows: each row's checksum, order of keys, the count of live keys.
+// - Log against rows: the newest change of each key that the log still has is the key's row, and no row claims a version
+//   of the retained log that the log does not have for it.
+
+public import KVLog
+import LMDB
+
+/// What ``Store/verify(at:options:progress:)`` looked at, all as of one version.
+public struct VerificationReport: Sendable, Equatable {
+  /// Commits in the log.
+  public var commits = 0
+  /// Their changes.
+  public var changes = 0
+  /// Files of the log.
+  public var logSegments = 0
+  /// Their bytes, pre-written space included.
+  public var logBytes = 0
+  /// Keys that have a value.
+  public var keys = 0
+  /// Rows of keys that were deleted and whose deletion is still in the log.
+  public var tombstones = 0
+  /// The oldest version that the log still holds.
+  public var firstVersion: Version = 0
+  /// The newest version.
+  public var lastVersion: Version = 0
+  /// The log's digest at `lastVersion`.
+  public var digest: Digest = .zero
+}
+
+extension Store {
+  /// Checks a store without changing its data, beside a writer in another process too; in the process that has it open it
+  /// throws `inUse`. Like opening read-only it takes a reader's slot in `index.mdb-lock` and needs write permission to
+  /// that one file, except on a read-only mount. Memory does not grow with the store.
+  ///
+  /// Blocks the calling thread for as long as reading the whole store takes. `progress` is called on it now and then with
+  /// the number of changes and rows checked. Of `options` only what concerns reading counts.
+  ///
+  /// Throws ``StoreError``: `corrupt` with what is wrong and where, or what ``open(at:options:)`` throws.
+  public static func verify(
+    at path: String, options: Options = Options(), progress: (Int) -> Void = { _ in }
+  ) throws -> VerificationReport {
+    var options = options
+    options.readOnly = true
+    do { try checkPages(of: path) } catch { throw StoreError.published(error, path: path) }
+    let store = try openBlocking(at: path, options: options)
+    do {
+      return try store.read { snapshot in
+        var verifier = try Verifier(store: store, snapshot: snapshot)
+        try verifier.checkRows(progress)
+        try verifier.checkLog(progress)
+        return verifier.report
+      }
+    } catch {
+      throw StoreError.published(error, path: path)
+    }
+  }
+
+  private static func checkPages(of path: String) throws {
+    let directory = StoreDirectory(path: path)
+    guard try directory.content() == .store else { throw noStore(path) }
+    _ = try directory.readManifest()
+    try directory.checkParts()
+    var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
+    options.readOnly = true
+    _ = try LMDBEnvironment(path: directory.index, options: options).verify()
+  }
+}
+
+private struct Verifier {
+  let store: Store
+  let snapshot: Snapshot
+  let state: StoreState
+  var report = VerificationReport()
+  private var checked = 0
+  /// Rows of versions that the retained log must have.
+  private var rowsInLog = 0
+
+  init(store: Store, snapshot: Snapshot) throws {
+    self.store = store
+    self.snapshot = snapshot
+    state = try snapshot.state
+    let segments = try SegmentDirectory.segments(store.configuration)
+    report.logSegments = segments.count
+    report.logBytes = segments.reduce(0) { $0 + Int($1.bytes) }
+    report.firstVersion = segments.first?.firstVersion ?? 1
+    report.lastVersion = state.version
+    report.digest = state.position.digest
+  }
+
+  mutating func checkRows(_ progress: (Int) -> Void) throws {
+    var previous: [UInt8] = []
+    try snapshot.forEachRow { key, row, _ in
+      guard previous.isEmpty || previous.bytes.compare(key) < 0 else {
+        throw corrupt("keys are out of order at \(text(key))")
+      }
+      previous = key.copied()
+      guard row.version > 0, row.version <= state.version else {
+        throw corrupt("the row of key \(text(key)) has version \(row.version), and the log ends at \(state.version)")
+      }
+      if row.version >= report.firstVersion { rowsInLog += 1 }
+      if row.isTombstone { report.tombstones += 1 } else { report.keys += 1 }
+      step(progress)
+      return true
+    }
+    let counted = try snapshot.liveKeys()
+    guard counted == report.keys else {
+      throw corrupt("\(report.keys) keys have a value, but \(counted) are counted")
+    }
+  }
+
+  mutating func checkLog(_ progress: (Int) -> Void) throws {
+    _ = try LogVerification.run(store.configuration)
+    var stream = try CommitStream(
+      store.configuration, after: report.firstVersion - 1, through: state.position)
+    var current = 0
+    while true {
+      let before = stream.digest
+      let taken = try stream.next(through: state.position) { entry, bytes in
+        report.commits += 1
+        report.changes += entry.header.changeCount
+        current += try checkCommit(entry, in: bytes)
+        return true
+      }
+      if taken == .end { break }
+      if before == stream.digest { throw corrupt("the digest did not move at version \(stream.version)") }
+      step(progress)
+    }
+    guard stream.version == state.version, stream.digest == state.position.digest else {
+      throw corrupt(
+        "the log's digest at version \(stream.version) is \(stream.digest); the store recorded \(state.position.digest) at \(state.version)"
+      )
+    }
+    guard current == rowsInLog else {
+      throw corrupt("\(rowsInLog) rows name a version of the log, and the log confirms \(current) of them")
+    }
+  }
+
+  /// Returns how many rows the commit accounts for.
+  private func checkCommit(_ entry: CommitStream.Entry, in bytes: RawSpan) throws -> Int {
+    var accounted = 0
+    var changes = ChangeCursor(entry.view)
+    /// A key that occurs twice in the commit has its last change as the row.
+    var mismatched: [[UInt8]: Bool] = [:]
+    while let change = try changes.next(in: bytes) {
+      let key = bytes.extracting(change.key)
+      let version = entry.header.version
+      let verdict = try snapshot.withRow(key) { row, value -> Bool? in
+        if row.version > version { return nil }
+        guard row.version == version else {
+          throw corrupt("key \(text(key)) has version \(row.version), and the log has a newer change at \(version)")
+        }
+        return row.isTombstone == change.isDeletion && value.isEqual(to: bytes.extracting(change.value))
+      }
+      switch verdict {
+      case .none:
+        // A deletion may have been swept with the log that other replicas needed it for.
+        if !change.isDeletion { throw corrupt("key \(text(key)), written at version \(version), is missing") }
+      case .some(.none): break
+      case .some(.some(true)):
+        if mismatched.updateValue(true, forKey: key.copied()) != true { accounted += 1 }
+      case .some(.some(false)):
+        if mismatched[key.copied()] == nil { mismatched[key.copied()] = false }
+      }
+    }
+    if let key = mismatched.first(where: { !$0.value })?.key {
+      throw corrupt("key \(text(key.bytes)) has another value than the log at version \(entry.header.version)")
+    }
+    return accounted
+  }
+
+  private mutating func step(_ progress: (Int) -> Void) {
+    checked += 1
+    if checked & 0xFFFF == 0 { progress(checked) }
+  }
+
+  private func text(_ key: RawSpan) -> String {
+    "\"\(String(decoding: key.copied().prefix(64), as: UTF8.self))\""
+  }
+
+  private func corrupt(_ what: String) -> StoreError {
+    StoreError(.corrupt, "\(what). Restore from a backup, or from the hub.", path: store.path)
+  }
+}

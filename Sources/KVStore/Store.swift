@@ -1,0 +1,152 @@
+// The user's handle of an open store.
+//
+// Invariants
+// - One handle writes; read-only handles of other processes, one in each, see what was durable when they were opened.
+// - All state is in the core, which the threads share; the handle only starts and stops them.
+
+import Dispatch
+public import KVLog
+import Synchronization
+
+/// An embedded key-value store that records every write in an append-only replication log.
+///
+/// Every write succeeds locally, with no network, and is durable when it returns. Reads are synchronous and run in
+/// parallel (one at a time in a store opened read-only); writes are asynchronous, with blocking variants for tools. A
+/// `Store` may be used from any thread, and must not be used in a child process after `fork`.
+///
+/// ```swift
+/// let store = try await Store.open(at: "field-notes")
+/// try await store.put("rain", for: "weather/today")
+/// let value = try store.value(for: "weather/today")
+/// ```
+public final class Store: Sendable {
+  enum Backing {
+    case writable(StoreCore)
+    case readOnly(ReadOnlyStore)
+  }
+
+  /// The directory, as it was given.
+  public let path: String
+  /// Who this store is: 128 random bits, drawn when it was created.
+  public let identity: Identity
+  /// Changes when a copy of the store begins a life of its own.
+  public let incarnation: Identity
+  let configuration: LogConfiguration
+  let streams = StreamCache()
+  private let contents: Mutex<Contents>
+  /// Whether a replicator is at work.
+  let hasSession = Mutex(false)
+  /// True while a close is under way.
+  private let closing = Monitor(false)
+
+  private struct Contents {
+    /// nil once closing has begun.
+    var backing: Backing?
+    /// The state at closing.
+    var lastState: StoreState
+  }
+
+  init(path: String, manifest: StoreManifest, configuration: LogConfiguration, backing: Backing) {
+    self.path = path
+    self.configuration = configuration
+    contents = Mutex(Contents(backing: backing, lastState: backing.state))
+    identity = manifest.identity
+    incarnation = manifest.incarnation
+  }
+
+  deinit {
+    // Without `close` nothing is lost: the next opening replays the log.
+    guard case .writable(let core) = contents.withLock({ $0.backing }) else { return }
+    if core.writer.isCurrent {
+      BlockingWork.queue.async { Store.stop(core) }
+    } else {
+      Store.stop(core)
+    }
+  }
+
+  /// Waits for writes under way, folds the tail so that the next opening has nothing to replay, and closes.
+  ///
+  /// Operations after it throw ``StoreError/Code/closed``; closing again does nothing but wait for a close under way.
+  /// Throws ``StoreError`` when the log cannot be made durable or the fold fails: `poisoned`, `corrupt`, `full`, `system`;
+  /// the store is closed all the same, and no write that returned is lost. A disk too full for the fold is no failure: the
+  /// next opening replays the log.
+  ///
+  /// A closure given to ``read(_:)`` that still runs keeps its snapshot, and the store cannot be opened again in this
+  /// process before it ends.
+  public func close() async throws {
+    try await onBlockingThread { try self.closeBlocking() }
+  }
+
+  /// As ``close()``, blocking the calling thread. From a transaction of this store it throws ``StoreError/Code/inUse``.
+  public func closeBlocking() throws {
+    if case .writable(let core)? = contents.withLock({ $0.backing }), core.writer.isCurrent {
+      throw StoreError(.inUse, "a store cannot be closed from one of its transactions. Close it after.", path: path)
+    }
+    closing.wait { isClosing, _ -> Void? in
+      if isClosing { return nil }
+      isClosing = true
+      return ()
+    }
+    defer { closing.update { $0 = false } }
+    let backing = contents.withLock { $0.backing.take() }
+    streams.removeAll()
+    guard case .writable(let core) = backing else { return }
+    defer {
+      Store.stop(core)
+      contents.withLock { $0.lastState = core.publication.state }
+    }
+    core.writer.stop()
+    do {
+      if core.publication.failure == nil { try core.log.synchronize() }
+      try core.folder.finish(core)
+      if core.publication.failure == nil { try core.log.close() }
+    } catch {
+      throw StoreError.published(error, path: path)
+    }
+  }
+
+  private static func stop(_ core: StoreCore) {
+    core.writer.stop()
+    core.folder.stop()
+    core.publication.fail(.closed)
+    core.idleSnapshots.expire(closing: true)
+    core.tail.removeFiles()
+    core.lock.release()
+  }
+
+  /// The writable core; throws when the store is read-only or closed.
+  func core() throws(StoreError) -> StoreCore {
+    guard case .writable(let core) = try backing() else {
+      throw StoreError(.readOnly, "the store was opened read-only. Open it for writing.", path: path)
+    }
+    return core
+  }
+
+  func backing() throws(StoreError) -> Backing {
+    guard let backing = contents.withLock({ $0.backing }) else {
+      throw StoreError(.closed, StoreError.closed.message, path: path)
+    }
+    return backing
+  }
+
+  /// The published state; of a closed store, the last one.
+  var state: StoreState {
+    contents.withLock { $0.backing?.state ?? $0.lastState }
+  }
+}
+
+extension Store.Backing {
+  var state: StoreState {
+    switch self {
+    case .writable(let core): core.publication.state
+    case .readOnly(let store): store.state
+    }
+  }
+}
+
+/// Runs blocking work away from the threads that serve tasks.
+func onBlockingThread<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
+  try await withCheckedThrowingContinuation { continuation in
+    BlockingWork.queue.async { continuation.resume(with: Swift.Result(catching: work)) }
+  }
+}

@@ -1,0 +1,124 @@
+// A store's directory: what lies where, how it is created so that a crash leaves either no store or a whole one, and
+// how anything else that may be at the path is refused.
+//
+//   kvsync.store   manifest            log/     segments of the replication log
+//   lock           the writer's lock   tail/    scratch: generations of the tail
+//   index.mdb      the index
+
+import Foundation
+import KVLog
+import LMDB
+
+struct StoreDirectory {
+  let path: String
+
+  var manifest: String { "\(path)/\(StoreManifest.name)" }
+  var lock: String { "\(path)/lock" }
+  var index: String { "\(path)/\(Index.name)" }
+  var log: String { "\(path)/log" }
+  var tail: String { "\(path)/tail" }
+  private var creating: String { "\(path)/\(StoreManifest.creating)" }
+
+  private static let ownNames: Set<String> = [
+    "lock", "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating,
+  ]
+
+  enum Content {
+    case store
+    /// Nothing there, an empty directory, or a creation that was cut off.
+    case vacant
+  }
+
+  /// Looks without changing anything; throws when the path holds something else.
+  func content() throws(StoreError) -> Content {
+    var information = stat()
+    guard unsafe stat(path, &information) == 0 else {
+      let number = errno
+      if number == ENOENT { return .vacant }
+      throw StoreError(.init(errno: number), "cannot look at the store: \(describe(errno: number)).", path: path)
+    }
+    guard information.st_mode & S_IFMT == S_IFDIR else {
+      throw StoreError(.foreign, "this is a file; a store is a directory. Choose another path.", path: path)
+    }
+    if unsafe access(manifest, F_OK) == 0 { return .store }
+    guard errno == ENOENT, let names = try? FileManager.default.contentsOfDirectory(atPath: path) else {
+      throw StoreError(.notAllowed, "the directory cannot be read. Check its permissions.", path: path)
+    }
+    // The lock is taken before the first file is written.
+    if names.isEmpty || names == ["lock"] { return .vacant }
+    if names.contains(StoreManifest.creating), names.allSatisfy(Self.ownNames.contains) { return .vacant }
+    throw StoreError(
+      .foreign, "this directory is not a kvsync store and is not empty. Choose another path.", path: path)
+  }
+
+  func readManifest() throws(StoreError) -> StoreManifest {
+    guard let data = FileManager.default.contents(atPath: manifest) else {
+      let number = errno
+      throw StoreError(.init(errno: number), "cannot read the manifest: \(describe(errno: number)).", path: manifest)
+    }
+    return try StoreManifest.decode(String(decoding: data, as: UTF8.self), path: manifest)
+  }
+
+  /// A store whose index or log has gone is damaged, and must not be taken for a new one.
+  func checkParts() throws(StoreError) {
+    for part in [index, log] {
+      var information = stat()
+      let isMissing = unsafe stat(part, &information) != 0 && errno == ENOENT
+      if isMissing || (information.st_mode & S_IFMT == S_IFREG && information.st_size == 0) {
+        throw StoreError(
+          .corrupt,
+          "this part of the store is \(isMissing ? "missing" : "empty"). Restore the store from a backup, or synchronise a new one.",
+          path: part)
+      }
+    }
+  }
+
+  /// Makes the directory, so that it can be locked.
+  func make() throws(StoreError) {
+    guard unsafe mkdir(path, 0o750) == 0 || errno == EEXIST else {
+      throw StoreError.creating(path, errno)
+    }
+  }
+
+  /// Creates an empty store; the caller holds the lock. Durable, the manifest last.
+  func create(log configuration: (Identity) -> LogConfiguration) throws -> StoreManifest {
+    for name in Self.ownNames where name != "lock" { try? FileManager.default.removeItem(atPath: "\(path)/\(name)") }
+    let manifest = StoreManifest.random()
+    try write(manifest.encoded(), to: creating)
+    _ = try ReplicationLog.create(configuration(manifest.identity))
+    do {
+      let index = try Index(path: index, readOnly: false)
+      try index.environment.synchronize()
+    }
+    guard unsafe rename(creating, self.manifest) == 0 else {
+      let number = errno
+      throw StoreError(.init(errno: number), "cannot finish the store: \(describe(errno: number)).", path: path)
+    }
+    try synchronize(directory: path)
+    try synchronize(directory: "\(path)/..")
+    return manifest
+  }
+
+  private func write(_ text: String, to file: String) throws(StoreError) {
+    let descriptor = unsafe open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
+    defer { if descriptor >= 0 { Foundation.close(descriptor) } }
+    let bytes = [UInt8](text.utf8)
+    let written =
+      descriptor < 0
+      ? -1 : unsafe bytes.withUnsafeBytes { unsafe Foundation.write(descriptor, $0.baseAddress, $0.count) }
+    guard written == bytes.count, fsync(descriptor) == 0 else {
+      let number = errno
+      throw StoreError(.init(errno: number), "cannot write the manifest: \(describe(errno: number)).", path: file)
+    }
+  }
+
+  private func synchronize(directory: String) throws(StoreError) {
+    let descriptor = unsafe open(directory, O_RDONLY | O_CLOEXEC)
+    defer { if descriptor >= 0 { Foundation.close(descriptor) } }
+    guard descriptor >= 0, fsync(descriptor) == 0 else {
+      let number = errno
+      throw StoreError(
+        .init(errno: number), "cannot make the directory durable: \(describe(errno: number)).", path: directory)
+    }
+  }
+}

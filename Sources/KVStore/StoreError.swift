@@ -1,0 +1,132 @@
+// The one error type of the store's public interface: what happened, where, and what to do.
+
+package import KVLog
+package import LMDB
+
+/// An error of a ``Store``.
+///
+/// `code` is for programs and may grow; `message` is for people and ends with the remedy.
+public struct StoreError: Error, Sendable, CustomStringConvertible {
+  /// The reasons, for programs. More may come: switch with a `default`.
+  public enum Code: String, Sendable, Hashable {
+    /// No store at the path, or no such path.
+    case noStore
+    /// Another process has the store open for writing, or another `Store` in this one has it open at all.
+    case inUse
+    /// The operating system refused access.
+    case notAllowed
+    /// Stored data fails its checks.
+    case corrupt
+    /// No space is left on the device, or the index has reached 64 GiB. Nothing was written; writing goes on once there
+    /// is room.
+    case full
+    /// The store was written by a newer kvsync.
+    case newerFormat
+    /// The path holds something that is not a kvsync store.
+    case foreign
+    /// A key must have at least one byte.
+    case keyEmpty
+    /// A key may have 511 bytes at most.
+    case keyTooLong
+    /// A value may have 16 MiB at most.
+    case valueTooLong
+    /// The changes of one transaction may have 64 MiB at most.
+    case commitTooLarge
+    /// A write failed with an unknown outcome: it may be durable, and visible after the store was reopened. Until then
+    /// every write fails, and reading goes on.
+    case poisoned
+    /// The store was closed.
+    case closed
+    /// The store was opened read-only.
+    case readOnly
+    /// The version asked for is no longer in the log.
+    case expired
+    /// Replication state that does not fit what this store knows.
+    case replication
+    /// Any other failure reported by the operating system.
+    case system
+  }
+
+  /// The reason, for programs.
+  public let code: Code
+  /// What happened and what to do, for people.
+  public let message: String
+  /// The store, or the file in it, that the error is about.
+  public let path: String
+
+  /// An error with this code and message.
+  public init(_ code: Code, _ message: String, path: String = "") {
+    self.code = code
+    self.message = message
+    self.path = path
+  }
+
+  /// The path, where there is one, and the message.
+  public var description: String { path.isEmpty ? message : "\(path): \(message)" }
+}
+
+extension StoreError {
+  /// The public form of an error of the log, of LMDB or of the system; anything else (a caller's own error) unchanged.
+  package static func published(_ error: any Error, path: String) -> any Error {
+    switch error {
+    case let error as LogError: StoreError(error, path: path)
+    case let error as LogFormatError:
+      StoreError(.corrupt, "\(error). Run `kvsync verify` and restore from a backup or a hub.", path: path)
+    case let error as LMDBError: StoreError(error, path: path)
+    default: error
+    }
+  }
+
+  /// Whether the reason is that there is no space.
+  static func isFull(_ error: any Error) -> Bool {
+    switch error {
+    case let error as LogError: error.kind == .full
+    case let error as LMDBError: error.isFull
+    case let error as StoreError: error.code == .full
+    default: false
+    }
+  }
+
+  package init(_ error: LogError, path: String) {
+    let code: Code =
+      switch error.kind {
+      case .corrupt: .corrupt
+      case .expired: .expired
+      case .foreign: .foreign
+      case .newerFormat: .newerFormat
+      case .wrongStore: .foreign
+      case .full: .full
+      case .system(let number): Code(errno: number)
+      default: .system
+      }
+    self.init(code, error.description, path: path)
+  }
+
+  package init(_ error: LMDBError, path: String) {
+    if error.code == .mapFull {
+      let gigabytes = StoreLimits.indexMapBytes >> 30
+      self.init(
+        .full, "the index has reached its limit of \(gigabytes) GiB. Nothing was lost; delete keys.", path: path)
+      return
+    }
+    if error.isFull {
+      self.init(.full, "no space left on the device (\(error)). Free some space; nothing was lost.", path: path)
+      return
+    }
+    if error.code == .alreadyOpen {
+      self.init(
+        .inUse,
+        "this process has the store open, or a read of it has yet to end. Use that handle, or let the read end.",
+        path: path)
+      return
+    }
+    let code: Code =
+      switch error.code {
+      case .corrupted, .pageNotFound, .panic, .invalid: .corrupt
+      case .versionMismatch: .newerFormat
+      case .system(let number): Code(errno: number)
+      default: .system
+      }
+    self.init(code, "\(error)", path: path)
+  }
+}

@@ -1,0 +1,87 @@
+// Every size, limit and default of the store, in one place, each with its reason.
+
+import KVLog
+
+package enum StoreLimits {
+  /// Format of the store's directory. A larger number on disk is refused, never guessed at.
+  package static let format = 1
+
+  /// Address space for the index, hence the largest index. Only a reservation: the file is as large as its data.
+  /// 64 GiB leave room for two thousand open stores in a 47-bit address space.
+  package static let indexMapBytes = 64 << 30
+
+  /// The first tail generation of an open store, so that a store of ten keys occupies little.
+  package static let smallestGenerationBytes = 512 << 10
+  /// A generation that filled up is followed by one this many times larger…
+  package static let generationGrowth = 4
+  /// …up to this: about half a million rows of 100 bytes; larger trees fall out of the processor's cache.
+  package static let largestGenerationBytes = 128 << 20
+  /// Sealed generations that may wait for the folder before writers wait too: bounds disk and recovery time.
+  package static let sealedGenerations = 2
+  /// A generation is sealed at a group's start when this share of it is used, so that running full in the
+  /// middle of a group stays rare.
+  package static let generationFillPercent = 80
+
+  /// Pages of the index that a fold dirties in one transaction, about: they lie in anonymous memory until it commits,
+  /// whatever the size of the store.
+  package static let foldPages = 1_024
+  /// Bytes a fold copies in one transaction, for large values.
+  package static let foldBytes = 4 << 20
+  /// Tombstones that are swept in one transaction; each dirties at most two leaf pages.
+  package static let sweepRows = 1_024
+
+  /// A group takes no further commit once it has this many bytes: one pwrite stays short and a reader of the log
+  /// needs a buffer of this size.
+  package static let groupBytes = 1 << 20
+  /// No request may make a group larger than this: a block, less its own bytes.
+  static let largestGroupBytes = LogLimits.maximumBlockBytes - 4_096
+  /// A group that applies a feed takes no further commit of it once it has this many bytes, conflicts included.
+  package static let feedBytes = 16 << 20
+  /// What the conflicts of one commit may add to a group; beyond that the commit is recorded in parts. With what a group
+  /// may have before, the largest commit and two of the largest values it stays below the largest block.
+  package static let conflictBytes = 64 << 20
+  /// What merges may make of the conflicts of one group.
+  package static let mergedBytes = 80 << 20
+  /// Requests taken into one group at most.
+  package static let groupRequests = 4_096
+
+  /// Acknowledged log that a replica keeps, for readers of `changes(after:)` and for a hub that lost its newest data.
+  package static let retainedLogBytes = 256 << 20
+
+  /// Log streams kept open between calls of the replicator and the hub: one per busy peer; each holds a buffer of
+  /// about a block.
+  package static let cachedStreams = 8
+
+  /// A hybrid clock that is ahead of the wall clock by more than this is not followed further.
+  package static let clockTolerance: Duration = .seconds(120)
+}
+
+extension StoreLimits {
+  static func check(key: RawSpan) throws(StoreError) {
+    if key.byteCount == 0 {
+      throw StoreError(.keyEmpty, "a key must have at least one byte.")
+    }
+    if key.byteCount > LogLimits.maximumKeyBytes {
+      throw StoreError(
+        .keyTooLong,
+        "the key has \(key.byteCount) bytes; the limit is \(LogLimits.maximumKeyBytes). Use a shorter key or a hash of it."
+      )
+    }
+  }
+
+  /// `commitBytes` has the core of the commit so far.
+  static func check(value: RawSpan, key: RawSpan, commitBytes: Int) throws(StoreError) {
+    if value.byteCount > LogLimits.maximumValueBytes {
+      throw StoreError(
+        .valueTooLong,
+        "the value has \(value.byteCount) bytes; the limit is \(LogLimits.maximumValueBytes). Split it over several keys."
+      )
+    }
+    let change = ChangeEncoding.byteCount(keyBytes: key.byteCount, valueBytes: value.byteCount)
+    if commitBytes + change > LogLimits.maximumCommitBytes {
+      throw StoreError(
+        .commitTooLarge,
+        "the transaction has more than \(LogLimits.maximumCommitBytes) bytes. Split it into several.")
+    }
+  }
+}

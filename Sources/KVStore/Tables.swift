@@ -1,0 +1,45 @@
+// The tables that a tail generation and the index have in common, so that one piece of code applies the log to both.
+
+import KVLog
+import LMDB
+
+struct Tables: Sendable {
+  /// key → row
+  var rows: Table
+  /// key → version u64: local changes of the key up to this version lost a conflict and are never shipped
+  var voids: Table
+  /// conflict identifier → conflict record
+  var conflicts: Table
+  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "keys" → number of live keys
+  var state: Table
+
+  static let names = ["rows", "voids", "conflicts", "state"]
+
+  init(_ tables: [Table]) {
+    rows = tables[0]
+    voids = tables[1]
+    conflicts = tables[2]
+    state = tables[3]
+  }
+
+  static let counters = [UInt8]("counters".utf8)
+  static let keys = [UInt8]("keys".utf8)
+
+  static func progress(of replica: Identity) -> [UInt8] {
+    var key = [UInt8]("progress/".utf8)
+    key.append(replica)
+    return key
+  }
+}
+
+/// Rows of the tail hide rows of the index; within the tail, newer generations hide older ones.
+struct Source {
+  let reader: LMDBReader
+  let tables: Tables
+}
+
+extension LMDBWriter {
+  mutating func put(state: StoreState, in tables: Tables) throws(LMDBError) {
+    try put(tables.state, key: Tables.counters.bytes, value: state.encoded().bytes)
+  }
+}

@@ -1,0 +1,194 @@
+// The bytes of what the store keeps besides commits, written down once: the records of the log, a row, the counters and
+// the manifest. A change of a format is a change of this file, and of the format's number.
+
+import KVLog
+import Testing
+
+@testable import KVStore
+
+@Suite struct GoldenTests {
+  static let store = Identity(high: 0x0001_0203_0405_0607, low: 0x0809_0A0B_0C0D_0E0F)
+  static let other = Identity(high: 0x1011_1213_1415_1617, low: 0x1819_1A1B_1C1D_1E1F)
+  static let epoch = Identity(high: 0x2021_2223_2425_2627, low: 0x2829_2A2B_2C2D_2E2F)
+  static let digest = Digest(high: 0x3031_3233_3435_3637, low: 0x3839_3A3B_3C3D_3E3F)
+  static let time = HybridTime(milliseconds: 1_700_000_000_000, counter: 5)
+
+  private func hex(_ bytes: some Sequence<UInt8>) -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
+  /// Holds the bytes against named pieces of hexadecimal digits that follow each other.
+  private func expect(_ bytes: [UInt8], _ pieces: [(name: String, digits: String)]) {
+    var rest = bytes[...]
+    for (name, digits) in pieces {
+      #expect(hex(rest.prefix(digits.utf8.count / 2)) == digits, "\(name)")
+      rest = rest.dropFirst(digits.utf8.count / 2)
+    }
+    #expect(rest.isEmpty, "nothing follows the last field")
+  }
+
+  private func header(version: Version, serverVersion: Version, origin: Identity) -> CommitHeader {
+    CommitHeader(
+      version: version, serverVersion: serverVersion, origin: origin, originVersion: 3, time: Self.time, flags: [],
+      changeCount: 1)
+  }
+
+  @Test("Each kind of record has the number it had when the format was fixed")
+  func kinds() {
+    #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
+  }
+
+  @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
+  func acknowledgement() throws {
+    let bytes = AcknowledgementRecord(
+      through: 1, digest: Self.digest, changes: 2, bytes: 0x0304, epoch: Self.epoch, holdUntil: 5
+    ).encoded()
+    expect(
+      bytes,
+      [
+        ("through", "0100000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
+        ("changes", "0200000000000000"), ("bytes", "0403000000000000"),
+        ("epoch", "202122232425262728292a2b2c2d2e2f"), ("holdUntil", "0500000000000000"),
+      ])
+    let read = try AcknowledgementRecord(decoding: bytes.bytes)
+    #expect(read.encoded() == bytes)
+  }
+
+  @Test("A cursor has exactly the bytes it had when the format was fixed")
+  func cursor() throws {
+    let position = Position(identity: Self.epoch, version: 9, digest: Self.digest)
+    let bytes = CursorRecord(position).encoded()
+    expect(
+      bytes,
+      [
+        ("epoch", "202122232425262728292a2b2c2d2e2f"), ("version", "0900000000000000"),
+        ("digest", "303132333435363738393a3b3c3d3e3f"),
+      ])
+    #expect(try CursorRecord(decoding: bytes.bytes).position == position)
+  }
+
+  @Test("A conflict has exactly the bytes it had when the format was fixed, and so has its name in the journal")
+  func conflict() throws {
+    let local = Row(header(version: 6, serverVersion: 0, origin: Self.store), isTombstone: true)
+    let record = ConflictRecord(
+      ordinal: 1, outcome: .localWon, commitVersion: 0x0107, voidThrough: 6, local: local,
+      remote: header(version: 0x0107, serverVersion: 8, origin: Self.other), remoteIsDeletion: false,
+      key: Array("alpha".utf8), losingValue: Array("one".utf8))
+    let bytes = record.encoded()
+    expect(
+      bytes,
+      [
+        ("ordinal", "01000000"), ("outcome", "02"), ("sides", "01"), ("key length", "0500"),
+        ("commitVersion", "0701000000000000"), ("voidThrough", "0600000000000000"),
+        ("localVersion", "0600000000000000"), ("localTime", "05000068e5cf8b01"),
+        ("serverVersion", "0800000000000000"), ("remoteTime", "05000068e5cf8b01"),
+        ("remoteOrigin", "101112131415161718191a1b1c1d1e1f"), ("key", "616c706861"), ("losing value", "6f6e65"),
+      ])
+    #expect(try ConflictRecord(decoding: bytes.bytes).encoded() == bytes)
+    #expect(hex(record.identifier) == "000000000000010700000001", "big-endian, so that LMDB orders by version")
+    let codes = [ConflictRecord.Outcome.identical, .remoteWon, .localWon, .merged].map(\.rawValue)
+    #expect(codes == [0, 1, 2, 3])
+  }
+
+  @Test("What a hub remembers of a replica has exactly the bytes it had when the format was fixed")
+  func progress() throws {
+    let progress = ReplicaProgress(
+      replica: Self.other, incarnation: Self.epoch, lastApplied: 4, digest: Self.digest,
+      unconfirmed: [
+        CommitException(version: 2, reason: .stale(hubVersion: 7)),
+        CommitException(version: 3, reason: .refused(code: 8, message: "no")),
+      ])
+    let bytes = progress.encoded
+    expect(
+      bytes,
+      [
+        ("replica", "101112131415161718191a1b1c1d1e1f"), ("incarnation", "202122232425262728292a2b2c2d2e2f"),
+        ("lastApplied", "0400000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
+        ("exceptions", "02000000"), ("stale", "0200000000000000" + "01" + "0700000000000000"),
+        ("refused", "0300000000000000" + "02" + "0800" + "0200" + "6e6f"),
+      ])
+    #expect(try ReplicaProgress(decoding: bytes.bytes) == progress)
+    #expect(
+      hex(Tables.progress(of: Self.other)) == "70726f67726573732f101112131415161718191a1b1c1d1e1f",
+      "\"progress/\" and the replica")
+  }
+
+  @Test("A row has exactly the bytes it had when the format was fixed", arguments: [false, true])
+  func row(isTombstone: Bool) throws {
+    let row = Row(header(version: 6, serverVersion: 8, origin: Self.other), isTombstone: isTombstone)
+    let key = Array("alpha".utf8)
+    let value = isTombstone ? [] : Array("one".utf8)
+    var bytes = [UInt8](repeating: 0xEE, count: Row.headerBytes + value.count)
+    do {
+      var elements = bytes.mutableSpan
+      var target = unsafe elements.mutableBytes
+      row.write(value: value.bytes, key: key.bytes, into: &target)
+    }
+    expect(
+      bytes,
+      [
+        ("checksum", isTombstone ? "a21251ec" : "af766d0b"), ("flags", isTombstone ? "01000000" : "00000000"),
+        ("version", "0600000000000000"), ("serverVersion", "0800000000000000"), ("time", "05000068e5cf8b01"),
+        ("origin: two words, the high one first", "1716151413121110" + "1f1e1d1c1b1a1918"),
+        ("value", hex(value)),
+      ])
+    #expect(try Row(bytes.bytes, key: key.bytes) == row)
+  }
+
+  @Test("The counters have exactly the bytes they had when the format was fixed")
+  func state() throws {
+    var state = StoreState(start: Self.store)
+    state.position = LogPosition(segment: 1, offset: 2, version: 3, digest: Self.digest)
+    state.localChanges = 6
+    state.localBytes = 7
+    state.acknowledgedChanges = 4
+    state.acknowledgedBytes = 5
+    state.acknowledged = 8
+    state.shipped = 9
+    state.shippedDigest = Digest(high: 10, low: 11)
+    state.hubEpoch = Self.epoch
+    state.cursor = 12
+    state.cursorDigest = Digest(high: 13, low: 14)
+    state.received = 15
+    state.receivedPart = 16
+    state.holdUntil = 17
+    state.voidThrough = 18
+    state.conflicts = 19
+    state.unresolvedConflicts = 20
+    state.lastTime = Self.time
+    state.soleAuthor = Self.other
+    state.soleAuthorSince = 21
+    let bytes = state.encoded()
+    expect(
+      bytes,
+      [
+        ("position: segment", "0100000000000000"), ("position: offset", "0200000000000000"),
+        ("position: version", "0300000000000000"), ("position: digest", "303132333435363738393a3b3c3d3e3f"),
+        ("localChanges", "0600000000000000"), ("localBytes", "0700000000000000"),
+        ("acknowledgedChanges", "0400000000000000"), ("acknowledgedBytes", "0500000000000000"),
+        ("acknowledged", "0800000000000000"), ("shipped", "0900000000000000"),
+        ("shippedDigest", "000000000000000a000000000000000b"), ("hubEpoch", "202122232425262728292a2b2c2d2e2f"),
+        ("cursor", "0c00000000000000"), ("cursorDigest", "000000000000000d000000000000000e"),
+        ("received", "0f00000000000000"), ("receivedPart", "1000000000000000"), ("holdUntil", "1100000000000000"),
+        ("voidThrough", "1200000000000000"), ("conflicts", "1300000000000000"),
+        ("unresolvedConflicts", "1400000000000000"), ("lastTime", "05000068e5cf8b01"),
+        ("soleAuthor", "101112131415161718191a1b1c1d1e1f"), ("soleAuthorSince", "1500000000000000"),
+      ])
+    #expect(try StoreState(decoding: bytes.bytes) == state)
+  }
+
+  @Test("The manifest reads as it did when the format was fixed")
+  func manifest() throws {
+    let manifest = StoreManifest(identity: Self.store, incarnation: Self.other)
+    let text = """
+      kvsync store
+      format 1
+      identity 000102030405060708090a0b0c0d0e0f
+      incarnation 101112131415161718191a1b1c1d1e1f
+      checksum 671b537530de083d
+
+      """
+    #expect(manifest.encoded() == text)
+    #expect(try StoreManifest.decode(text, path: "") == manifest)
+  }
+}

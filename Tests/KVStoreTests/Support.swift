@@ -1,0 +1,65 @@
+// What the store's tests share: looking at what a store holds, and a replica–hub exchange without a network.
+
+import Foundation
+import KVLog
+import KVStore
+import Testing
+
+func contents(_ store: Store) throws -> [[UInt8]: [UInt8]] {
+  try store.read { snapshot in
+    var all: [[UInt8]: [UInt8]] = [:]
+    for row in try snapshot.scan() { all[row.key] = row.value }
+    return all
+  }
+}
+
+func text(_ bytes: [UInt8]?) -> String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
+
+/// Pushes and pulls until nothing moves, as the replicator would, straight from store to store.
+struct Exchange {
+  let hub: Store
+  var segmentBytes = 2_000
+
+  /// Sends one run; with `losesAcknowledgement` the replica never hears of it. Returns whether there was one.
+  func push(_ replica: Store, losesAcknowledgement: Bool = false) async throws -> Bool {
+    let state = replica.replicaState()
+    guard state.holdUntil == 0,
+      let push = try replica.pushSegment(after: state.shipped, maximumBytes: segmentBytes)
+    else { return false }
+    let ack = try await hub.admit(
+      push, from: replica.identity, incarnation: replica.incarnation, confirmed: state.shipped)
+    if losesAcknowledgement { return true }
+    // What the hub reports may lie beyond this push, when the acknowledgement of an earlier one was lost.
+    let counts = try replica.localChanges(after: state.shipped, through: ack.through)
+    let digest = try #require(try replica.digest(at: ack.through))
+    _ = try await replica.acknowledge(
+      ack, digest: digest, localChanges: counts.changes, localBytes: counts.bytes, epoch: hub.identity)
+    return true
+  }
+
+  func pull(_ replica: Store, policy: ConflictPolicy) async throws -> Bool {
+    let cursor = replica.replicaState().cursor?.version ?? 0
+    guard let feed = try hub.feedSegment(after: cursor, excluding: replica.identity, maximumBytes: segmentBytes) else {
+      return false
+    }
+    _ = try await replica.apply(feed, epoch: hub.identity, policy: policy)
+    return true
+  }
+
+  func settle(_ replicas: [Store], policy: ConflictPolicy, seed: UInt64 = 0) async throws {
+    for _ in 0..<2_000 {
+      var moved = false
+      for replica in replicas {
+        while try await pull(replica, policy: policy) { moved = true }
+        if try await push(replica) { moved = true }
+      }
+      if !moved { return }
+    }
+    Issue.record("the exchange does not come to an end (seed \(seed))")
+  }
+}
+
+extension Store {
+  /// Where the newest segment's blocks end.
+  func logEnd() throws -> UInt64 { try read { try $0.state.position.offset } }
+}

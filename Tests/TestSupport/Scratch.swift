@@ -1,0 +1,17 @@
+// A directory for one test.
+
+import Foundation
+
+/// A directory that goes when the test ends.
+package final class Scratch: Sendable {
+  package let path: String
+
+  package init() throws {
+    path = NSTemporaryDirectory() + "kvsync-test-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  package func path(_ name: String) -> String { "\(path)/\(name)" }
+}
