@@ -15,6 +15,18 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
+/// Third-party packages that only replication needs. A program that embeds `KVStore` alone turns the trait
+/// off (`traits: []`) and fetches none of them.
+let replication = TargetDependencyCondition.when(traits: ["Replication"])
+
+func nio(_ product: String) -> Target.Dependency {
+  .product(name: product, package: "swift-nio", condition: replication)
+}
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log", condition: replication)
+let lifecycle = Target.Dependency.product(
+  name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: replication)
+
 func target(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -35,6 +47,17 @@ let package = Package(
   platforms: [.macOS(.v15), .iOS(.v18)],
   products: [
     .library(name: "KVStore", targets: ["KVStore"]),
+    .library(name: "KVReplicator", targets: ["KVReplicator"]),
+    .library(name: "KVHub", targets: ["KVHub", "KVHubEmbedded"]),
+  ],
+  traits: [
+    .trait(name: "Replication", description: "The replicator and the hub; brings the network stack."),
+    .default(enabledTraits: ["Replication"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
   targets: [
     .systemLibrary(
@@ -45,11 +68,30 @@ let package = Package(
     target("LMDB", ["CLMDB"]),
     target("KVLog", ["CXXHash"]),
     target("KVStore", ["KVLog", "LMDB"]),
+    target("KVProtocol", ["KVLog"]),
+    target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix")]),
+    target(
+      "KVReplicator",
+      ["KVStore", "KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
+    target("KVHub", ["KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
+    target("KVHubEmbedded", ["KVHub", "KVStore", "KVLog"]),
 
     testSupport("TestSupport", []),
+    testSupport("HubTestSupport", ["KVHub", "KVProtocol", "KVLog"]),
 
     tests(of: "LMDB", []),
     tests(of: "KVLog", []),
     tests(of: "KVStore", ["KVLog", "LMDB"]),
+    tests(of: "KVProtocol", ["KVLog"]),
+    tests(of: "KVTransport", ["KVProtocol", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
+    tests(
+      of: "KVReplicator",
+      [
+        lifecycle, logging, "KVStore", "KVProtocol", "KVTransport", "KVLog", "KVHub", "KVHubEmbedded", nio("NIOCore"),
+        nio("NIOPosix"),
+      ]),
+    tests(
+      of: "KVHub", ["HubTestSupport", "KVProtocol", "KVTransport", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
+    tests(of: "KVHubEmbedded", ["HubTestSupport", "KVHub", "KVProtocol", "KVStore", "KVLog"]),
   ]
 )

@@ -1,0 +1,243 @@
+// Drives one session: feeds it what happens on the link and in the storage, and does what it asks for.
+//
+// Invariants:
+// - The session is only touched under its lock; its actions are dispatched under the same lock, so that messages go out
+//   in the order in which the session decided on them.
+// - Storage is never touched on an event loop, and functions of it that block run on threads made for that.
+// - A session that synchronises learns where its replica stands when nothing of that replica is being admitted for an
+//   older connection: what such an admission brought would otherwise be fed to others before it is acknowledged here.
+// - When `run` returns, the link is closed and nothing of the session is under way any more.
+
+import KVLog
+import KVProtocol
+import KVTransport
+import Logging
+import NIOCore
+import NIOPosix
+import Synchronization
+
+final class HubConnection: Sendable {
+  /// Messages that may wait for the socket. The session keeps far below it with a replica that reads.
+  private static let maximumWaitingMessages = 1_024
+  /// How long the last words may take.
+  private static let farewell = Duration.seconds(5)
+
+  private let connection: Connection
+  private let hub: HubContext
+  private let logger: Logger
+  private let session: Mutex<HubSession>
+  private let admissions = AdmissionGate()
+  private let space = Mutex<(any HubSpace)?>(nil)
+  private let spaceName = Mutex("")
+  private let began = ContinuousClock.now
+  private let outbox: AsyncStream<Message>
+  private let outboxEnd: AsyncStream<Message>.Continuation
+  private let work: AsyncStream<HubSession.Action>
+  private let workEnd: AsyncStream<HubSession.Action>.Continuation
+
+  init(_ connection: Connection, hub: HubContext) {
+    self.connection = connection
+    self.hub = hub
+    var logger = hub.options.logger
+    logger[metadataKey: "remote"] = "\(connection.remoteAddress)"
+    self.logger = logger
+    session = Mutex(HubSession(hub.configuration))
+    (outbox, outboxEnd) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.maximumWaitingMessages))
+    (work, workEnd) = AsyncStream.makeStream()
+  }
+
+  /// Serves the connection to its end.
+  func run() async {
+    await withTaskCancellationHandler {
+      await withDiscardingTaskGroup { group in
+        group.addTask { await self.receive() }
+        group.addTask { await self.keepTime() }
+        group.addTask { await self.transmit() }
+        for await action in work {
+          group.addTask {
+            let event = await self.perform(action)
+            if case .admit = action { self.admissions.finished() }
+            if let event { self.handle(event) }
+          }
+        }
+        group.cancelAll()
+      }
+    } onCancel: {
+      abort()
+    }
+    admissions.end()
+    hub.registry.left(self)
+  }
+
+  /// Tells the session something from outside.
+  func handle(_ event: HubSession.Event) {
+    session.withLock { session in
+      for action in session.handle(event) { dispatch(action) }
+    }
+  }
+
+  /// Waits until nothing is being stored for it.
+  func idle() async { await admissions.idle() }
+
+  /// Ends it without a word.
+  func abort() {
+    connection.close()
+    outboxEnd.finish()
+  }
+
+  private func dispatch(_ action: HubSession.Action) {
+    switch action {
+    case .send(let message):
+      if case .refuse(let refusal) = message {
+        logger.notice(
+          "session refused", metadata: ["code": "\(refusal.code.rawValue)", "reason": "\(refusal.message)"])
+      }
+      if case .dropped = outboxEnd.yield(message) {
+        logger.notice("connection dropped: the replica does not read")
+        abort()
+      }
+    case .establish(let frameBytes):
+      connection.establish(outboundFrameBytes: frameBytes)
+    case .open, .read, .awaitHead, .readRows:
+      workEnd.yield(action)
+    case .admit:
+      admissions.began()
+      workEnd.yield(action)
+    case .close:
+      outboxEnd.finish()
+      workEnd.yield(action)
+    }
+  }
+
+  // MARK: The link
+
+  private func receive() async {
+    do {
+      for try await message in connection.messages { handle(.received(message)) }
+      handle(.closed)
+    } catch TransportError.protocolBroken(let error) {
+      logger.debug("protocol broken", metadata: ["reason": "\(error)"])
+      handle(.broken(error))
+    } catch {
+      handle(.closed)
+    }
+  }
+
+  /// Sends what waits, until the session has ended and everything is out.
+  private func transmit() async {
+    do throws(TransportError) {
+      for await message in outbox {
+        try await connection.send(message)
+        switch message {
+        case .feed: handle(.feedSent)
+        case .rows: handle(.rowsSent)
+        default: break
+        }
+      }
+      await connection.finish()
+    } catch {
+      connection.close()
+      handle(.closed)
+    }
+    workEnd.finish()
+  }
+
+  private func keepTime() async {
+    let interval = session.withLock { $0.tickInterval }
+    while !Task.isCancelled {
+      try? await Task.sleep(for: interval)
+      handle(.tick(elapsed: ContinuousClock.now - began, silence: connection.silence))
+    }
+  }
+
+  // MARK: The storage
+
+  private func perform(_ action: HubSession.Action) async -> HubSession.Event? {
+    do {
+      switch action {
+      case .open(let hello):
+        return try await open(hello)
+      case .admit(let push, let replica, let incarnation, let confirmed):
+        let acknowledgement = try await opened().admit(
+          push, from: replica, incarnation: incarnation, confirmed: confirmed)
+        hub.alarm.stored(in: name(action), bytes: action.storedBytes)
+        return .admitted(acknowledgement)
+      case .read(let version, let replica, let maximumBytes):
+        let space = try opened()
+        return .read(
+          try await blocking { try space.feed(after: version, excluding: replica, maximumBytes: maximumBytes) })
+      case .awaitHead(let version):
+        return .headMoved(try await opened().advance(beyond: version))
+      case .readRows(let key, let maximumBytes):
+        let space = try opened()
+        return .rows(try await blocking { try space.rows(after: key, maximumBytes: maximumBytes) })
+      case .close:
+        // A replica that does not take the last words is not waited for.
+        try await Task.sleep(for: Self.farewell)
+        connection.close()
+        return nil
+      case .send, .establish:
+        preconditionFailure("not an action of the storage")
+      }
+    } catch let error as HubStorageError {
+      hub.alarm.failed(error, in: name(action), bytes: action.storedBytes)
+      return .failed(error)
+    } catch is CancellationError {
+      return .closed
+    } catch {
+      logger.error("storage failed", metadata: ["error": "\(error)"])
+      return .failed(.failed("\(error)"))
+    }
+  }
+
+  private func open(_ hello: Hello) async throws -> HubSession.Event {
+    guard hub.registry.hasRoom(for: self) else {
+      return .refused(Refusal(.busy, "the hub serves as many connections as it may; try again later"))
+    }
+    guard await hub.options.authorize(hello.space, hello.token) else {
+      return .refused(
+        Refusal(.notAuthorized, "the hub does not admit this token to space \"\(hello.space)\"; renew the token"))
+    }
+    let space: any HubSpace
+    do {
+      space = try await hub.storage.space(named: hello.space, creating: Handshake.mayCreateSpace(hello))
+    } catch HubStorageError.unknownSpace {
+      return .refused(Handshake.refuseAbsentSpace(hello))
+    }
+    self.space.withLock { $0 = space }
+    spaceName.withLock { $0 = hello.space }
+    let readState = { [self] in try await blocking { try space.state(for: hello.replica, cursor: hello.cursor) } }
+    var state = try await readState()
+    // Who is going to be refused takes over from nobody.
+    if hello.mode.isSynchronising, Handshake.decide(hello, state) == nil {
+      let older = hub.registry.joined(self, as: .init(space: hello.space, replica: hello.replica))
+      for connection in older { await connection.idle() }
+      try Task.checkCancellation()
+      if !older.isEmpty { state = try await readState() }
+    }
+    logger.debug("session opened", metadata: ["space": "\(hello.space)", "replica": "\(hello.replica)"])
+    return .opened(state)
+  }
+
+  /// The space that the action is about.
+  private func name(_ action: HubSession.Action) -> String {
+    if case .open(let hello) = action { return hello.space }
+    return spaceName.withLock { $0 }
+  }
+
+  private func opened() throws -> any HubSpace {
+    guard let space = space.withLock({ $0 }) else { throw HubStorageError.closed }
+    return space
+  }
+
+  private func blocking<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
+    try await NIOThreadPool.singleton.runIfActive(body)
+  }
+}
+
+extension HubSession.Action {
+  /// The bytes it stores. Of what fails otherwise, no push that succeeds says that it is over.
+  fileprivate var storedBytes: Int {
+    if case .admit(let push, _, _, _) = self { push.segment.records.count } else { .max }
+  }
+}

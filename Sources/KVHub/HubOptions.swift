@@ -1,0 +1,63 @@
+// How a hub is to be run.
+
+import KVProtocol
+
+public import Logging
+
+extension Hub {
+  /// Where a hub listens and what it allows. The defaults suit a hub of some hundred replicas. A number beyond what is
+  /// allowed is taken as the nearest that is; a duration is 1 ms to 1 day.
+  public struct Options: Sendable {
+    /// The address to listen on; "0.0.0.0" or "::" for all.
+    public var host: String
+    /// The port to listen on; 0 lets the system choose, and ``Hub/address`` tells.
+    public var port: Int
+    /// Connections beyond this many are refused as busy. 1 to 65,536.
+    public var maximumConnections = 1_024
+    /// Bytes of commits one connection may have in flight towards this hub. A connection holds about twice as much at
+    /// most, a commit larger than this aside. 4 KiB to 1 GiB.
+    public var windowBytes = 4 << 20
+    /// Bytes of unfinished messages, over all connections: room for four of the largest commits at once.
+    public var stagedBytes = 256 << 20
+    /// How long a stranger may take to introduce itself.
+    public var handshakeTimeout: Duration = .seconds(10)
+    /// A silent link is probed after this long…
+    public var heartbeatInterval: Duration = .seconds(10)
+    /// …and given up after this long.
+    public var idleLimit: Duration = .seconds(30)
+    /// How long ``Hub/shutdown()`` waits for what is being stored.
+    public var shutdownLimit: Duration = .seconds(10)
+    /// Decides whether the holder of a token (at most 4,096 bytes; empty: none was sent) may use a space. The default
+    /// admits everybody. Called once for each connection, for many at the same time.
+    public var authorize: @Sendable (_ space: String, _ token: [UInt8]) async -> Bool = { _, _ in true }
+    /// Told of failures of the storage, of connections that were dropped, and of start and end. Logs nothing by default.
+    public var logger: Logger
+
+    /// Options with these, and the defaults for everything else: the loopback interface only, a port that the system
+    /// chooses, nothing logged.
+    public init(
+      host: String = "127.0.0.1", port: Int = 0,
+      logger: Logger = Logger(label: "kvsync.hub") { _ in SwiftLogNoOpLogHandler() }
+    ) {
+      self.host = host
+      self.port = port
+      self.logger = logger
+    }
+  }
+}
+
+extension Hub.Options {
+  /// The same, with nothing beyond what its documentation allows.
+  var withinLimits: Self {
+    let times = Duration.milliseconds(1)...Duration.seconds(86_400)
+    var options = self
+    options.maximumConnections = maximumConnections.clamped(to: 1...65_536)
+    options.windowBytes = windowBytes.clamped(to: 4 << 10...ProtocolLimits.maximumCredit)
+    options.stagedBytes = max(0, stagedBytes)
+    options.handshakeTimeout = handshakeTimeout.clamped(to: times)
+    options.heartbeatInterval = heartbeatInterval.clamped(to: times)
+    options.idleLimit = idleLimit.clamped(to: times)
+    options.shutdownLimit = shutdownLimit.clamped(to: times)
+    return options
+  }
+}

@@ -1,0 +1,91 @@
+// What the hub needs of whatever keeps its spaces.
+//
+// The contract, which `Tests/KVHubTests/StorageConformance.swift` checks for every storage:
+//
+// - *One history.* A space is one serial stream of commits, versions 1, 2, 3 …; its epoch names that history and
+//   changes when the history does.
+// - *Exactly once.* `admit` decides every commit of a replica once, in the order of the replica's versions. What was
+//   decided is stored in the same atomic, durable step as its effects.
+// - *Admission.* A commit is stale if a row of one of its keys was last written by another replica at a version beyond
+//   the push's cursor; a stale commit is consumed and not applied, and becomes an exception that names the newest such
+//   version. Otherwise it is applied whole. Commits of one push that precede it count.
+// - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
+// - *Ordering.* A feed read after `admit` returned shows what was admitted. Versions that were once shown stay.
+// - *Concurrency.* All functions may be called from any number of tasks at once. Those that are not `async` may block
+//   on a disk; the hub calls them on threads made for that.
+
+package import KVLog
+package import KVProtocol
+
+package protocol HubStorage: Sendable {
+  /// Opens the space. One that does not exist is made if `creating`, else it is ``HubStorageError/unknownSpace`` and
+  /// nothing is left behind. The name follows `SpaceName`. The same space twice gives the same object.
+  func space(named name: String, creating: Bool) async throws -> any HubSpace
+
+  /// Ends all spaces. Nothing is called afterwards; what is under way completes or fails with
+  /// ``HubStorageError/closed``.
+  func close() async throws
+}
+
+extension HubStorage {
+  /// Opens the space, or makes it.
+  package func space(named name: String) async throws -> any HubSpace {
+    try await space(named: name, creating: true)
+  }
+}
+
+package protocol HubSpace: Sendable {
+  /// The newest version and the digest there; the identity is the epoch.
+  func head() throws -> Position
+
+  /// The oldest cursor that `feed` can continue from.
+  func retentionFloor() throws -> Version
+
+  /// The digest at a version; `nil` if that lies beyond the head or below the retention floor.
+  func digest(at version: Version) throws -> Digest?
+
+  /// What has been decided of a replica; `nil`: it has never pushed here.
+  func progress(of replica: Identity) throws -> ReplicaProgress?
+
+  /// Decides a run of the replica's commits, by the rules above.
+  ///
+  /// - The run must begin at or before what was last decided, else ``HubStorageError/gap(expected:)``; what was decided
+  ///   before is skipped.
+  /// - Exceptions through `confirmed` are forgotten.
+  /// - The result covers everything decided of the replica so far: `through` is its last applied version,
+  ///   `exceptions` are all that are unconfirmed, `head` is the space's version after it.
+  /// - A replica that was known under another incarnation is refused: ``HubStorageError/incarnationChanged``.
+  ///
+  /// Returns once durable. A push that throws has changed nothing, unless the error is ``HubStorageError/failed(_:)``:
+  /// then its outcome is found out by `progress(of:)`, after the storage has been opened again if it asks for that.
+  func admit(
+    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+  ) async throws -> Acknowledgement
+
+  /// The commits after `version` that were not made by `replica`, as far as `maximumBytes` goes, or one commit if that
+  /// is larger; `through` also covers those left out, so `records` may be empty. `nil` at the head.
+  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment?
+
+  /// Waits until the head is beyond `version`; gives the head.
+  func advance(beyond version: Version) async throws -> Version
+
+  /// The rows after `key` in key order, at one version: at least one, then as many as fit in about `maximumBytes`.
+  func rows(after key: [UInt8]?, maximumBytes: Int) throws -> Rows
+}
+
+/// Why a storage did not do what it was asked for.
+package enum HubStorageError: Error, Hashable, Sendable {
+  case unknownSpace
+  /// The push does not begin where the last one ended.
+  case gap(expected: Version)
+  case incarnationChanged
+  /// The push breaks the rules that `CommitSegment.check` states.
+  case malformed(String)
+  /// No space left; nothing was changed.
+  case full(String)
+  case closed
+  /// What is stored fails its checks.
+  case corrupt(String)
+  /// Anything else: what happened and what to do.
+  case failed(String)
+}

@@ -1,0 +1,87 @@
+// One space: a store, asked what a hub asks. The store's local version is the space's version, its identity the epoch.
+
+import KVHub
+import KVLog
+import KVProtocol
+import KVStore
+
+final class EmbeddedSpace: HubSpace {
+  let store: Store
+  private let name: String
+  private weak let storage: EmbeddedHubStorage?
+
+  init(name: String, path: String, storage: EmbeddedHubStorage) async throws {
+    self.name = name
+    self.storage = storage
+    var options = Store.Options()
+    // Replicas come back after any time; their cursors need the log behind them.
+    options.logRetention = .all
+    store = try await Store.open(at: path, options: options)
+  }
+
+  func head() throws -> Position { store.head() }
+
+  func retentionFloor() throws -> Version {
+    try translated { try store.floor() }
+  }
+
+  func digest(at version: Version) throws -> Digest? {
+    try translated { try store.digest(at: version) }
+  }
+
+  func progress(of replica: Identity) throws -> ReplicaProgress? {
+    try translated { try store.progress(of: replica) }
+  }
+
+  func admit(
+    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+  ) async throws -> Acknowledgement {
+    do {
+      return try await store.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed)
+    } catch {
+      throw translate(error)
+    }
+  }
+
+  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
+    try translated { try store.feedSegment(after: version, excluding: replica, maximumBytes: maximumBytes) }
+  }
+
+  func advance(beyond version: Version) async throws -> Version {
+    do { return try await store.advance(beyond: version) } catch { throw translate(error) }
+  }
+
+  func rows(after key: [UInt8]?, maximumBytes: Int) throws -> Rows {
+    let page = try translated { try store.rowsPage(after: key, maximumBytes: maximumBytes) }
+    return Rows(
+      version: page.version, digest: page.digest, rows: page.rows.map { RowHash(key: $0.key, hash: $0.hash) },
+      isLast: page.isLast)
+  }
+
+  // MARK: Errors
+
+  private func translated<Result>(_ body: () throws -> Result) throws -> Result {
+    do { return try body() } catch { throw translate(error) }
+  }
+
+  private func translate(_ error: any Error) -> any Error {
+    if let error = error as? StoreError, error.code == .poisoned { storage?.retire(self, named: name) }
+    return Self.storageError(error)
+  }
+
+  /// What a hub makes of a store's error. Paths stay here: the text goes to the replica.
+  static func storageError(_ error: any Error) -> any Error {
+    switch error {
+    case AdmissionError.gap(let expected): HubStorageError.gap(expected: expected)
+    case AdmissionError.incarnationChanged: HubStorageError.incarnationChanged
+    case AdmissionError.foreignCommit(let version):
+      HubStorageError.malformed("the replica did not write commit \(version)")
+    case AdmissionError.malformed(let reason): HubStorageError.malformed(reason)
+    case let error as StoreError where error.code == .full: HubStorageError.full(error.message)
+    case let error as StoreError where error.code == .closed: HubStorageError.closed
+    case let error as StoreError where error.code == .corrupt: HubStorageError.corrupt(error.message)
+    case let error as StoreError: HubStorageError.failed(error.message)
+    default: error
+    }
+  }
+}

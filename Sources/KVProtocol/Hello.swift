@@ -1,0 +1,153 @@
+// The first message: who the replica is, what it has, what it wants.
+//
+//     hello = magic             4    "KVSY"
+//             protocols         u16 minimum | u16 maximum
+//             mode              u16    1 push, 2 pull, 4 compare
+//             codecs            u16    bit 0 zstd; no compression is always understood
+//             replica           16
+//             incarnation       16
+//             cursorEpoch       16     zero: never pulled
+//             cursorVersion     u64
+//             cursorDigest      16
+//             firstRetained     u64    the log's first version still there
+//             lastVersion       u64    the log's last version
+//             shippedVersion    u64    the hub's decisions are recorded through this
+//             shippedDigest     16     the replica's digest there
+//             maximumFrame      u32    the largest payload the replica accepts
+//             credit            u32    bytes of feed it accepts to begin with
+//             space             u8 count | bytes
+//             scopes            u16 count | *(u16 count | bytes)       none: everything
+//             token             u16 count | bytes
+//             ignored                  what a newer protocol adds
+//
+// Magic and protocols come first and never change, so that two sides that share no protocol can still say so.
+
+package import KVLog
+
+package struct Hello: Hashable, Sendable {
+  package var protocols: ClosedRange<UInt16> = ProtocolLimits.versions
+  package var mode: SessionMode
+  package var codecs: UInt16 = 0
+  package var replica: Identity
+  package var incarnation: Identity
+  package var space: String
+  /// The pull cursor; its identity is the hub's epoch. `nil`: never pulled.
+  package var cursor: Position?
+  /// The versions of the replica's log: `firstRetained...lastVersion`.
+  package var firstRetained: Version
+  package var lastVersion: Version
+  /// The hub's decisions are durably recorded through here; the identity is the replica's. Exceptions up to this
+  /// version are thereby confirmed.
+  package var shipped: Position
+  package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
+  package var credit = ProtocolLimits.windowBytes
+  /// Key prefixes the replica wants; empty: everything.
+  package var scopes: [[UInt8]] = []
+  package var token: [UInt8] = []
+
+  /// `shipped` is the replica's own version and digest; its identity must be `replica`.
+  package init(
+    mode: SessionMode, replica: Identity, incarnation: Identity, space: String, cursor: Position?,
+    firstRetained: Version, lastVersion: Version, shipped: Position, token: [UInt8] = []
+  ) {
+    self.mode = mode
+    self.replica = replica
+    self.incarnation = incarnation
+    self.space = space
+    self.cursor = cursor
+    self.firstRetained = firstRetained
+    self.lastVersion = lastVersion
+    self.shipped = shipped
+    self.token = token
+  }
+}
+
+extension Hello {
+  func encode(to bytes: inout [UInt8]) {
+    bytes.append(contentsOf: ProtocolLimits.magic)
+    bytes.append(littleEndian: protocols.lowerBound)
+    bytes.append(littleEndian: protocols.upperBound)
+    bytes.append(littleEndian: mode.rawValue)
+    bytes.append(littleEndian: codecs)
+    bytes.append(replica)
+    bytes.append(incarnation)
+    bytes.append(cursor?.identity ?? .zero)
+    bytes.append(littleEndian: cursor?.version ?? 0)
+    bytes.append(cursor?.digest ?? .zero)
+    bytes.append(littleEndian: firstRetained)
+    bytes.append(littleEndian: lastVersion)
+    bytes.append(littleEndian: shipped.version)
+    bytes.append(shipped.digest)
+    bytes.append(littleEndian: UInt32(clamping: maximumFrameBytes))
+    bytes.append(littleEndian: UInt32(clamping: credit))
+    // The name goes as it is, cut to what its count can say: the hub's rule refuses it with a message.
+    let name = space.utf8.prefix(Int(UInt8.max))
+    bytes.append(littleEndian: UInt8(name.count))
+    bytes.append(contentsOf: name)
+    precondition(scopes.count <= ProtocolLimits.maximumScopes, "a session has at most 256 scopes")
+    bytes.append(littleEndian: UInt16(scopes.count))
+    for scope in scopes {
+      precondition(scope.count <= LogLimits.maximumKeyBytes, "a scope is a key's prefix: at most 511 bytes")
+      bytes.append(littleEndian: UInt16(scope.count))
+      bytes.append(contentsOf: scope)
+    }
+    precondition(token.count <= ProtocolLimits.maximumTokenBytes, "a token has at most 4,096 bytes")
+    bytes.append(littleEndian: UInt16(token.count))
+    bytes.append(contentsOf: token)
+  }
+
+  /// Magic and protocols; checked before the rest is looked at.
+  static func checkProtocols(_ bytes: RawSpan) throws(ProtocolError) -> ClosedRange<UInt16> {
+    guard bytes.byteCount >= 8 else { throw .notKVSync }
+    for (offset, byte) in ProtocolLimits.magic.enumerated() where bytes.load(UInt8.self, at: offset) != byte {
+      throw .notKVSync
+    }
+    let minimum = bytes.load(UInt16.self, at: 4)
+    let maximum = bytes.load(UInt16.self, at: 6)
+    guard minimum <= maximum else { throw .malformed(.hello, LogFormatError(.badValue, at: 4)) }
+    guard (minimum...maximum).overlaps(ProtocolLimits.versions) else {
+      throw .unsupportedProtocol(offered: minimum...maximum)
+    }
+    return minimum...maximum
+  }
+
+  init(protocols: ClosedRange<UInt16>, decoding bytes: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader(at: 8)
+    self.protocols = protocols
+    mode = SessionMode(rawValue: try reader.read(UInt16.self, from: bytes))
+    codecs = try reader.read(UInt16.self, from: bytes)
+    replica = try reader.identity(from: bytes)
+    incarnation = try reader.identity(from: bytes)
+    let epoch = try reader.identity(from: bytes)
+    let version = try reader.read(UInt64.self, from: bytes)
+    let digest = try reader.digest(from: bytes)
+    cursor = epoch == .zero ? nil : Position(identity: epoch, version: version, digest: digest)
+    firstRetained = try reader.read(UInt64.self, from: bytes)
+    lastVersion = try reader.read(UInt64.self, from: bytes)
+    let shippedVersion = try reader.read(UInt64.self, from: bytes)
+    shipped = Position(identity: replica, version: shippedVersion, digest: try reader.digest(from: bytes))
+    (maximumFrameBytes, credit) = try reader.window(from: bytes)
+    space = try reader.text(UInt8.self, atMost: Int(UInt8.max), from: bytes)
+    let scopeCount = try reader.read(UInt16.self, from: bytes)
+    guard scopeCount <= ProtocolLimits.maximumScopes else { throw LogFormatError(.overLimit, at: reader.offset) }
+    scopes = []
+    for _ in 0..<scopeCount {
+      let scope = try reader.counted(UInt16.self, atMost: LogLimits.maximumKeyBytes, from: bytes)
+      scopes.append(bytes.copied(scope))
+    }
+    token = bytes.copied(try reader.counted(UInt16.self, atMost: ProtocolLimits.maximumTokenBytes, from: bytes))
+  }
+}
+
+extension ByteReader {
+  /// The receiver's limits, as hello and welcome state them: largest frame and initial credit.
+  mutating func window(from bytes: RawSpan) throws(LogFormatError) -> (maximumFrameBytes: Int, credit: Int) {
+    let start = offset
+    let frame = Int(try read(UInt32.self, from: bytes))
+    let credit = Int(try read(UInt32.self, from: bytes))
+    guard frame >= ProtocolLimits.minimumFrameBytes, credit <= ProtocolLimits.maximumCredit else {
+      throw LogFormatError(.badValue, at: start)
+    }
+    return (min(frame, ProtocolLimits.maximumFrameBytes), credit)
+  }
+}

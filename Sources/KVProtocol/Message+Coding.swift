@@ -1,0 +1,144 @@
+// Between a message and the payload of its frames.
+//
+//     acknowledgement = through u64 | head u64 | exceptions
+//     exceptions      = count u32 | *(version u64 | reason)                 KVLog's CommitException.swift
+//     reason          = 1 u8 | hubVersion u64                               stale
+//                     | 2 u8 | code u16 | message (u16 count | UTF-8)       refused
+//     credit          = bytes u64
+//     ping, pong      = number u64
+//     goodbye         =
+//
+// The other payloads are laid out in the files of their types. All integers little-endian, unaligned.
+//
+// Invariants:
+// - Decoding never traps and never allocates in proportion to a count that the bytes present do not bear out.
+// - What is decoded from the encoding of a message equals the message.
+
+import KVLog
+
+/// A message ready for framing: the payload is `head`, then `body`.
+package struct EncodedMessage: Sendable {
+  package let kind: MessageKind
+  package let head: [UInt8]
+  /// The commit records of a push or a feed, shared with the message and not copied; empty otherwise.
+  package let body: [UInt8]
+
+  package var byteCount: Int { head.count + body.count }
+}
+
+extension Message {
+  package func encoded() -> EncodedMessage {
+    var head: [UInt8] = []
+    var body: [UInt8] = []
+    switch self {
+    case .hello(let hello):
+      hello.encode(to: &head)
+    case .welcome(let welcome):
+      welcome.encode(to: &head)
+    case .refuse(let refusal):
+      refusal.encode(to: &head)
+    case .push(let push):
+      push.encodeHead(to: &head)
+      body = push.segment.records
+    case .acknowledgement(let acknowledgement):
+      head.append(littleEndian: acknowledgement.through)
+      head.append(littleEndian: acknowledgement.head)
+      CommitException.encode(acknowledgement.exceptions, to: &head)
+    case .feed(let feed):
+      feed.encodeHead(to: &head)
+      body = feed.segment.records
+    case .credit(let bytes):
+      head.append(littleEndian: UInt64(bytes))
+    case .ping(let number), .pong(let number):
+      head.append(littleEndian: number)
+    case .rowsRequest(let request):
+      request.encode(to: &head)
+    case .rows(let rows):
+      rows.encode(to: &head)
+    case .goodbye:
+      break
+    }
+    return EncodedMessage(kind: kind, head: head, body: body)
+  }
+
+  /// The message with this payload.
+  package static func decode(_ kind: MessageKind, from bytes: RawSpan) throws(ProtocolError) -> Message {
+    let headBytes = kind == .push ? Push.headByteCount : Feed.headByteCount
+    switch kind {
+    case .hello:
+      let protocols = try Hello.checkProtocols(bytes)
+      return try parse(kind) { () throws(LogFormatError) in .hello(try Hello(protocols: protocols, decoding: bytes)) }
+    case .push, .feed:
+      guard bytes.byteCount >= headBytes else { throw .malformed(kind, LogFormatError(.cutShort, at: bytes.byteCount)) }
+      return try segment(kind, head: bytes, records: bytes.copied(headBytes..<bytes.byteCount))
+    default:
+      return try parse(kind) { () throws(LogFormatError) in try plain(kind, bytes) }
+    }
+  }
+
+  /// As `decode(_:from:)`; the records of a push or a feed keep the memory they came in.
+  package static func decode(_ kind: MessageKind, assembled bytes: consuming [UInt8]) throws(ProtocolError) -> Message {
+    let headBytes = kind == .push ? Push.headByteCount : Feed.headByteCount
+    guard kind == .push || kind == .feed, bytes.count >= headBytes else {
+      return try unsafe decode(kind, from: bytes.span.bytes)
+    }
+    let head = Array(bytes[..<headBytes])
+    bytes.removeSubrange(..<headBytes)
+    return try unsafe segment(kind, head: head.span.bytes, records: bytes)
+  }
+
+  private static func segment(_ kind: MessageKind, head: RawSpan, records: [UInt8]) throws(ProtocolError) -> Message {
+    try parse(kind) { () throws(LogFormatError) in
+      kind == .push
+        ? .push(try Push(head: head, records: records))
+        : .feed(try Feed(head: head, records: records))
+    }
+  }
+
+  private static func plain(_ kind: MessageKind, _ bytes: RawSpan) throws(LogFormatError) -> Message {
+    var reader = ByteReader()
+    switch kind {
+    case .welcome:
+      return .welcome(try Welcome(decoding: bytes))
+    case .refuse:
+      return .refuse(try Refusal(decoding: bytes))
+    case .acknowledgement:
+      let through = try reader.read(UInt64.self, from: bytes)
+      let head = try reader.read(UInt64.self, from: bytes)
+      let exceptions = try CommitException.decodeList(from: &reader, in: bytes)
+      try reader.end(of: bytes)
+      return .acknowledgement(Acknowledgement(through: through, exceptions: exceptions, head: head))
+    case .credit:
+      let granted = try reader.read(UInt64.self, from: bytes)
+      guard granted <= UInt64(ProtocolLimits.maximumCredit) else { throw LogFormatError(.overLimit, at: 0) }
+      try reader.end(of: bytes)
+      return .credit(Int(granted))
+    case .ping, .pong:
+      let number = try reader.read(UInt64.self, from: bytes)
+      try reader.end(of: bytes)
+      return kind == .ping ? .ping(number) : .pong(number)
+    case .rowsRequest:
+      return .rowsRequest(try RowsRequest(decoding: bytes))
+    case .rows:
+      return .rows(try Rows(decoding: bytes))
+    case .goodbye:
+      try reader.end(of: bytes)
+      return .goodbye
+    case .hello, .push, .feed:
+      preconditionFailure("decoded by the caller")
+    }
+  }
+
+  private static func parse(
+    _ kind: MessageKind, _ body: () throws(LogFormatError) -> Message
+  ) throws(ProtocolError) -> Message {
+    do { return try body() } catch { throw .malformed(kind, error) }
+  }
+}
+
+extension RawSpan {
+  /// Owned bytes of the range, which lies within the span.
+  func copied(_ range: Range<Int>) -> [UInt8] {
+    unsafe extracting(range).withUnsafeBytes { unsafe Array($0) }
+  }
+}

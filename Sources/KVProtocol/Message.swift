@@ -1,0 +1,51 @@
+// The messages between a replica and a hub.
+//
+// Who sends what: hello, push, rowsRequest only the replica; welcome, acknowledgement, feed, rows only the hub;
+// refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
+
+package import KVLog
+
+package enum Message: Hashable, Sendable {
+  case hello(Hello)
+  case welcome(Welcome)
+  /// The session ends: why, and what to do. The last message of its sender.
+  case refuse(Refusal)
+  case push(Push)
+  case acknowledgement(Acknowledgement)
+  case feed(Feed)
+  /// The receiver of pushes or feeds takes this many bytes more.
+  case credit(Int)
+  /// Are you there? Answered by a pong with the same number.
+  case ping(UInt64)
+  case pong(UInt64)
+  case rowsRequest(RowsRequest)
+  case rows(Rows)
+  /// All that was to be said has been said. The last message of its sender.
+  case goodbye
+
+  package var kind: MessageKind {
+    switch self {
+    case .hello: .hello
+    case .welcome: .welcome
+    case .refuse: .refuse
+    case .push: .push
+    case .acknowledgement: .acknowledgement
+    case .feed: .feed
+    case .credit: .credit
+    case .ping: .ping
+    case .pong: .pong
+    case .rowsRequest: .rowsRequest
+    case .rows: .rows
+    case .goodbye: .goodbye
+    }
+  }
+
+  /// The credit that sending it uses up; 0 for what is not subject to credit.
+  package var chargedBytes: Int {
+    switch self {
+    case .push(let push): push.chargedBytes
+    case .feed(let feed): feed.chargedBytes
+    default: 0
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// A run of a replica's own commits, on their way to the hub.
+//
+//     push = after        u64    the run covers the replica's versions (after, through]
+//            through      u64
+//            digest       16     the replica's digest at `through`
+//            cursor       u64    the replica's pull cursor when the run was read
+//            confirmed    u64    exceptions through this version are durably recorded; the hub may forget them
+//            changeCount  u32
+//            zero         u32
+//            records             commit records of the replica's log
+
+package import KVLog
+
+package struct Push: Hashable, Sendable {
+  package var segment: CommitSegment
+  package var cursor: Version
+  package var confirmed: Version
+
+  package init(segment: CommitSegment, cursor: Version, confirmed: Version) {
+    self.segment = segment
+    self.cursor = cursor
+    self.confirmed = confirmed
+  }
+
+  package static let headByteCount = 56
+
+  package var chargedBytes: Int { Push.headByteCount + segment.records.count }
+}
+
+extension Push {
+  /// Everything but the records.
+  func encodeHead(to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: segment.after)
+    bytes.append(littleEndian: segment.through)
+    bytes.append(segment.digest)
+    bytes.append(littleEndian: cursor)
+    bytes.append(littleEndian: confirmed)
+    bytes.append(littleEndian: UInt32(segment.changeCount))
+    bytes.append(littleEndian: UInt32(0))
+  }
+
+  init(head: RawSpan, records: [UInt8]) throws(LogFormatError) {
+    var reader = ByteReader()
+    let after = try reader.read(UInt64.self, from: head)
+    let through = try reader.read(UInt64.self, from: head)
+    let digest = try reader.digest(from: head)
+    cursor = try reader.read(UInt64.self, from: head)
+    confirmed = try reader.read(UInt64.self, from: head)
+    let changeCount = Int(try reader.read(UInt32.self, from: head))
+    guard try reader.read(UInt32.self, from: head) == 0 else { throw LogFormatError(.notZero, at: reader.offset - 4) }
+    segment = CommitSegment(
+      after: after, through: through, digest: digest, records: records, changeCount: changeCount)
+  }
+}

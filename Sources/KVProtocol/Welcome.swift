@@ -1,0 +1,83 @@
+// The hub's answer to a hello: where it stands, and where the replica stands with it.
+//
+//     welcome = protocol        u16
+//               codec           u16    0: none
+//               epoch           16     identity of the space's history
+//               lastApplied     u64    the replica's version through which the hub has decided; 0: nothing yet
+//               appliedDigest   16     the replica's digest there, as the replica once sent it
+//               incarnation     16     the replica's incarnation at that time; zero: never heard of
+//               headVersion     u64    the hub's newest version
+//               headDigest      16
+//               retentionFloor  u64    the oldest cursor that can be continued from
+//               maximumFrame    u32
+//               credit          u32    bytes of push the hub accepts to begin with
+//               unconfirmed     exceptions beyond the hello's shipped version, as in an acknowledgement
+//               ignored                what a newer protocol adds
+
+package import KVLog
+
+package struct Welcome: Hashable, Sendable {
+  package var protocolVersion: UInt16 = ProtocolLimits.versions.upperBound
+  package var codec: UInt16 = 0
+  /// The hub's newest position; its identity is the epoch.
+  package var head: Position
+  /// What the hub has decided of this replica, to be treated as an acknowledgement through that version: its
+  /// exceptions are those that the hello did not confirm.
+  package var lastApplied: Version
+  package var appliedDigest: Digest
+  /// `zero` when the hub has nothing of this replica.
+  package var incarnation: Identity
+  package var unconfirmed: [CommitException]
+  package var retentionFloor: Version
+  package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
+  package var credit = ProtocolLimits.windowBytes
+
+  package init(
+    head: Position, lastApplied: Version, appliedDigest: Digest, incarnation: Identity,
+    unconfirmed: [CommitException], retentionFloor: Version
+  ) {
+    self.head = head
+    self.lastApplied = lastApplied
+    self.appliedDigest = appliedDigest
+    self.incarnation = incarnation
+    self.unconfirmed = unconfirmed
+    self.retentionFloor = retentionFloor
+  }
+
+  /// The welcome read as the acknowledgement it implies.
+  package var acknowledgement: Acknowledgement {
+    Acknowledgement(through: lastApplied, exceptions: unconfirmed, head: head.version)
+  }
+}
+
+extension Welcome {
+  func encode(to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: protocolVersion)
+    bytes.append(littleEndian: codec)
+    bytes.append(head.identity)
+    bytes.append(littleEndian: lastApplied)
+    bytes.append(appliedDigest)
+    bytes.append(incarnation)
+    bytes.append(littleEndian: head.version)
+    bytes.append(head.digest)
+    bytes.append(littleEndian: retentionFloor)
+    bytes.append(littleEndian: UInt32(clamping: maximumFrameBytes))
+    bytes.append(littleEndian: UInt32(clamping: credit))
+    CommitException.encode(unconfirmed, to: &bytes)
+  }
+
+  init(decoding bytes: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    protocolVersion = try reader.read(UInt16.self, from: bytes)
+    codec = try reader.read(UInt16.self, from: bytes)
+    let epoch = try reader.identity(from: bytes)
+    lastApplied = try reader.read(UInt64.self, from: bytes)
+    appliedDigest = try reader.digest(from: bytes)
+    incarnation = try reader.identity(from: bytes)
+    let version = try reader.read(UInt64.self, from: bytes)
+    head = Position(identity: epoch, version: version, digest: try reader.digest(from: bytes))
+    retentionFloor = try reader.read(UInt64.self, from: bytes)
+    (maximumFrameBytes, credit) = try reader.window(from: bytes)
+    unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
+  }
+}

@@ -1,0 +1,232 @@
+// The session's half that reads the log, ships it, and records what the hub decides.
+
+import KVLog
+import KVProtocol
+import KVStore
+
+/// Pushes between the log and the hub's decisions.
+struct OutboundPush: Sendable {
+  /// Sent, and not yet decided.
+  struct InFlight: Sendable {
+    var through: Version
+    var digest: Digest
+    var localChanges: Int
+    var localBytes: Int
+  }
+
+  /// Decided, and not yet recorded.
+  struct Decision: Sendable {
+    var acknowledgement: Acknowledgement
+    var digest: Digest
+    var localChanges: Int
+    var localBytes: Int
+  }
+
+  /// Bytes the hub still takes; a push may overdraw it.
+  var credit = 0
+  /// Where the next push begins.
+  var sentThrough: Version
+  /// Decided through here, as the hub told on this connection.
+  var decidedThrough: Version
+  /// Exceptions through this version are durably recorded here.
+  var confirmed: Version
+  var inFlight: [InFlight] = []
+  /// Read while there was no credit.
+  var held: PushSegment?
+  /// Bytes of pushes that wait for their turn at the socket, which itself holds some back.
+  var unsentBytes = 0
+  var isReading = false
+  /// The last read found nothing, when the store was at this version.
+  var isExhausted = false
+  var exhaustedAt: Version = 0
+  /// While re-offers wait for a pull: where the look for something new behind them has got to; nil: it begins.
+  var lookedThrough: Version?
+  /// Something new was found here.
+  var newsThrough: Version = 0
+  var isAwaitingLocal = false
+  /// What came since the last recording began, as one.
+  var decision: Decision?
+  /// What is being recorded.
+  var recording: Decision?
+  var isRecording: Bool { recording != nil }
+
+  init(after version: Version) {
+    sentThrough = version
+    decidedThrough = version
+    confirmed = version
+  }
+
+  var hasUndecided: Bool { !inFlight.isEmpty || decision != nil }
+
+  /// Decisions are cumulative: one that waits takes the next one in.
+  mutating func note(_ acknowledgement: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int) {
+    guard var waiting = decision else {
+      decision = Decision(
+        acknowledgement: acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes)
+      return
+    }
+    waiting.acknowledgement.through = acknowledgement.through
+    waiting.acknowledgement.exceptions += acknowledgement.exceptions
+    waiting.acknowledgement.head = acknowledgement.head
+    waiting.digest = digest
+    waiting.localChanges += localChanges
+    waiting.localBytes += localBytes
+    decision = waiting
+  }
+}
+
+extension ReplicaSession {
+  /// Sends the run that was read, and reads the next one.
+  mutating func pumpPush() {
+    guard configuration.mode.contains(.push) else { return }
+    if let segment = push.held, maySend {
+      push.held = nil
+      send(segment)
+    }
+    guard push.held == nil, !push.isReading, !isSettling, mayReadPush else { return }
+    push.isReading = true
+    actions.append(
+      .readPush(after: push.lookedThrough ?? push.sentThrough, maximumBytes: configuration.segmentBytes))
+  }
+
+  /// However much credit the hub grants, one run waits for the socket while the next is read: the kernel's buffer keeps
+  /// the link busy, and more would only be held in memory. A drain needs the same memory whether the hub is faster or
+  /// slower than the log.
+  var maySend: Bool {
+    push.credit > 0 && push.unsentBytes < min(configuration.windowBytes, configuration.segmentBytes)
+  }
+
+  /// The log may hold more that is to be pushed.
+  var mayReadPush: Bool {
+    configuration.mode.contains(.push) && !push.isExhausted && !isHeldBack
+      && (configuration.isLive || push.sentThrough < target)
+  }
+
+  /// Stale commits are being recorded: what they lead to is held back from the moment it is written, which is before
+  /// this session hears of it. What is read meanwhile could contain it.
+  var isSettling: Bool {
+    push.decision?.acknowledgement.exceptions.isEmpty == false
+      || push.recording?.acknowledgement.exceptions.isEmpty == false
+  }
+
+  mutating func read(_ segment: PushSegment?, _ state: ReplicaState) {
+    push.isReading = false
+    if let segment {
+      take(segment, state)
+    } else {
+      push.lookedThrough = nil
+      exhausted(state)
+    }
+    proceed()
+  }
+
+  /// Holds the run for sending. Without pulling, re-offers would be stale once more: they go along with something new
+  /// that follows, as decisions are cumulative and it would else wait for a pull as well; and otherwise not.
+  private mutating func take(_ run: PushSegment, _ state: ReplicaState) {
+    let isLooking = push.lookedThrough != nil
+    push.lookedThrough = nil
+    // What may have been read too early is read again.
+    guard !isSettling, !isHeldBack else { return }
+    if !awaitsPull || push.newsThrough > push.sentThrough {
+      if !isLooking { push.held = run }
+    } else if run.segment.hasNews {
+      push.newsThrough = run.segment.through
+      if !isLooking { push.held = run }
+    } else if run.segment.through < state.local.version {
+      push.lookedThrough = run.segment.through
+    } else {
+      exhausted(state)
+    }
+  }
+
+  private mutating func exhausted(_ state: ReplicaState) {
+    // A commit that was recorded after the log was read has not been looked for.
+    push.isExhausted = state.local.version >= self.state.local.version
+    push.exhaustedAt = state.local.version
+  }
+
+  /// The session itself led to new local commits. Without pulling they wait: they would be stale again.
+  mutating func pushAlso(through version: Version) {
+    guard configuration.mode.contains(.pull) else { return }
+    push.isExhausted = false
+    target = max(target, version)
+  }
+
+  private mutating func send(_ read: PushSegment) {
+    let message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
+    push.credit -= message.chargedBytes
+    push.unsentBytes += message.chargedBytes
+    push.sentThrough = read.segment.through
+    push.inFlight.append(
+      OutboundPush.InFlight(
+        through: read.segment.through, digest: read.segment.digest, localChanges: read.localChanges,
+        localBytes: read.localBytes))
+    actions.append(.send(.push(message)))
+  }
+
+  mutating func receive(_ acknowledgement: Acknowledgement) {
+    let decided = push.inFlight.prefix { $0.through <= acknowledgement.through }
+    guard let last = decided.last, last.through == acknowledgement.through else {
+      return violation("an acknowledgement through version \(acknowledgement.through) answers no push")
+    }
+    guard areAcceptable(acknowledgement, after: push.decidedThrough) else { return }
+    head = max(head, acknowledgement.head)
+    push.decidedThrough = acknowledgement.through
+    push.note(
+      acknowledgement, digest: last.digest, localChanges: decided.reduce(0) { $0 + $1.localChanges },
+      localBytes: decided.reduce(0) { $0 + $1.localBytes })
+    push.inFlight.removeFirst(decided.count)
+    proceed()
+  }
+
+  /// Exceptions name what is being decided, each commit once and in order, and versions that the hub has.
+  mutating func areAcceptable(_ acknowledgement: Acknowledgement, after version: Version) -> Bool {
+    var last = version
+    for exception in acknowledgement.exceptions {
+      guard exception.version > last, exception.version <= acknowledgement.through else {
+        violation(
+          "an acknowledgement of the versions after \(version) through \(acknowledgement.through) names "
+            + "\(exception.version) after \(last)")
+        return false
+      }
+      if case .stale(let hubVersion) = exception.reason, hubVersion > acknowledgement.head {
+        violation(
+          "commit \(exception.version) is behind version \(hubVersion), and the hub ends at \(acknowledgement.head)")
+        return false
+      }
+      last = exception.version
+    }
+    return true
+  }
+
+  mutating func count(_ outcome: Acknowledged) {
+    report.pushedChanges += push.recording?.localChanges ?? 0
+    report.pushedBytes += push.recording?.localBytes ?? 0
+    report.reoffered += outcome.reoffered
+    push.recording = nil
+  }
+
+  mutating func recorded(_ outcome: Acknowledged, _ state: ReplicaState) {
+    count(outcome)
+    self.state = state
+    push.confirmed = state.shipped
+    // A re-offer is a new local commit.
+    if outcome.reoffered > 0 { pushAlso(through: state.local.version) }
+    proceed()
+  }
+}
+
+extension CommitSegment {
+  /// Whether anything but re-offers is in it.
+  fileprivate var hasNews: Bool {
+    let bytes = unsafe self.records.span.bytes
+    var records = RecordCursor(over: bytes)
+    var isEmpty = true
+    while let record = try? records.next(in: bytes) {
+      isEmpty = false
+      guard let commit = try? CommitView(payload: record.payload, in: bytes), commit.header.flags.contains(.reoffer)
+      else { return true }
+    }
+    return isEmpty
+  }
+}

@@ -1,0 +1,253 @@
+// The replica's side of one connection, as a value: events in, actions out. No I/O, no clock, no randomness.
+//
+// Invariants
+// - Each action but `send`, `establish`, `end` and `fail` is answered by exactly one event. At most one log read, one store write (an
+//   acknowledgement or a feed) and one wait for local commits are under way.
+// - What the hub decided before it fed a commit is recorded here before that commit is applied: a decision never waits
+//   behind a feed.
+// - A push goes out only with credit, and begins where the one before ended. Nothing of it is kept after it was sent.
+// - Credit for a feed is granted again when it is durable, never earlier; a feed without credit ends the session, so
+//   what waits to be applied is bounded by the window.
+// - Exceptions are confirmed to the hub only after they are durable here.
+// - Liveness: as long as anything is unpushed, undecided or unpulled, an action or an answer of the hub is outstanding.
+//   `checkLiveness` holds after every event, in release builds too.
+
+import KVLog
+import KVProtocol
+import KVStore
+
+struct ReplicaSession: Sendable {
+  enum Event: Sendable {
+    case connected
+    case received(Message)
+    /// The link is gone, or what came over it is no message.
+    case lost(ReplicatorError)
+    /// Answers `readDigest`; the local changes after what was shipped, through that version, come along.
+    case digest(Digest?, localChanges: Int, localBytes: Int)
+    /// Answers `readPush`; `state` as it was before the log was read.
+    case pushRead(PushSegment?, state: ReplicaState)
+    /// Answers `acknowledge`.
+    case acknowledged(Acknowledged, state: ReplicaState)
+    /// Answers `apply`.
+    case applied(FeedOutcome, state: ReplicaState)
+    /// Answers `awaitLocal`.
+    case localAdvanced
+    /// A push of so many bytes has left for the socket.
+    case pushSent(bytes: Int)
+    /// Answers any action that uses the store, which failed.
+    case failed(SessionFailure)
+    /// Time since anything was received.
+    case tick(silence: Duration)
+    /// Ends the session when asked from outside.
+    case stop
+  }
+
+  enum Action: Sendable {
+    case send(Message)
+    /// The handshake is over; frames to the hub have at most so large a payload.
+    case establish(outboundFrameBytes: Int)
+    case readDigest(at: Version)
+    case readPush(after: Version, maximumBytes: Int)
+    case acknowledge(Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity)
+    case apply(CommitSegment, epoch: Identity)
+    case awaitLocal(beyond: Version)
+    /// The session is over; nil: as intended.
+    case end(ReplicatorError?)
+    /// The session is over because the store failed.
+    case fail(SessionFailure)
+  }
+
+  struct Configuration: Sendable {
+    var space: String
+    var mode: SessionMode
+    /// Goes on when everything is synchronised.
+    var isLive: Bool
+    var token: [UInt8] = []
+    var segmentBytes = ProtocolLimits.segmentBytes
+    var windowBytes = ProtocolLimits.windowBytes
+    var heartbeatInterval = ProtocolLimits.heartbeatInterval
+    var idleLimit = ProtocolLimits.idleLimit
+  }
+
+  enum Phase {
+    case connecting
+    case awaitingWelcome
+    case checkingDigest(Welcome)
+    case open
+    case ended
+  }
+
+  let configuration: Configuration
+  var phase = Phase.connecting
+  var epoch = Identity.zero
+  var push: OutboundPush
+  var pull: InboundFeed
+  /// The store as last heard of.
+  var state: ReplicaState
+  /// What this session has done so far.
+  var report = SyncReport()
+  /// The hub's head as of the welcome or the last acknowledgement: how far a one-shot session pulls.
+  var head: Version = 0
+  /// How far a one-shot session pushes: what was here when it began, and what it led to itself. A program that writes
+  /// all the time does not keep it from ending.
+  var target: Version
+  private var pings: UInt64 = 0
+  private var isPinging = false
+  var actions: [Action] = []
+
+  init(_ configuration: Configuration, state: ReplicaState) {
+    self.configuration = configuration
+    self.state = state
+    push = OutboundPush(after: state.shipped)
+    pull = InboundFeed(cursor: state.cursor?.version ?? 0, credit: configuration.windowBytes)
+    target = state.local.version
+  }
+
+  mutating func handle(_ event: Event) -> [Action] {
+    if case .ended = phase {
+      note(event)
+      return []
+    }
+    react(to: event)
+    checkLiveness()
+    defer { actions = [] }
+    return actions
+  }
+
+  private mutating func react(to event: Event) {
+    switch event {
+    case .connected: greet()
+    case .received(let message):
+      isPinging = false
+      receive(message)
+    case .lost(let error): end(error)
+    case .digest(let digest, let changes, let bytes): compare(digest, changes, bytes)
+    case .pushRead(let segment, let state): read(segment, state)
+    case .acknowledged(let outcome, let state): recorded(outcome, state)
+    case .applied(let outcome, let state): applied(outcome, state)
+    case .localAdvanced:
+      push.isAwaitingLocal = false
+      push.isExhausted = false
+      proceed()
+    case .pushSent(let bytes):
+      push.unsentBytes -= bytes
+      proceed()
+    case .failed(let failure):
+      phase = .ended
+      actions.append(.fail(failure))
+    case .tick(let silence): tick(silence)
+    case .stop:
+      actions.append(.send(.goodbye))
+      end(nil)
+    }
+  }
+
+  /// What the store had begun to write when the session ended was done all the same, and counts.
+  private mutating func note(_ event: Event) {
+    switch event {
+    case .acknowledged(let outcome, _): count(outcome)
+    case .applied(let outcome, _): count(outcome)
+    default: break
+    }
+  }
+
+  // MARK: Messages
+
+  private mutating func receive(_ message: Message) {
+    switch (phase, message) {
+    case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
+    case (_, .refuse(let refusal)): end(ReplicatorError(refusal))
+    case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
+    // The hub need not wait for a digest to be read here: what it feeds meanwhile waits for the decision.
+    case (.open, .feed(let feed)), (.checkingDigest, .feed(let feed)): receive(feed)
+    case (.open, .credit(let bytes)):
+      guard bytes > 0, bytes <= ProtocolLimits.maximumCredit - max(0, push.credit) else {
+        return violation("it grants more credit than a session may hold")
+      }
+      push.credit += bytes
+      proceed()
+    case (_, .ping(let number)): actions.append(.send(.pong(number)))
+    case (_, .pong): break
+    case (_, .goodbye): end(ReplicatorError(.unavailable, "the hub shut down; try again when it is back"))
+    default: violation("a \(message.kind) message has no place here")
+    }
+  }
+
+  mutating func violation(_ what: String) {
+    actions.append(.send(.refuse(Refusal(.violation, what))))
+    end(ReplicatorError(.protocolViolation, "the hub does not follow the protocol: \(what). Upgrade the older side."))
+  }
+
+  mutating func end(_ error: ReplicatorError?) {
+    phase = .ended
+    actions.append(.end(error))
+  }
+
+  static func silent(for silence: Duration) -> String {
+    "nothing was heard of the hub for \(silence.components.seconds) s; check the network, and that the address is that of "
+      + "a kvsync hub"
+  }
+
+  private mutating func tick(_ silence: Duration) {
+    if silence >= configuration.idleLimit {
+      return end(ReplicatorError(.unreachable, Self.silent(for: silence)))
+    }
+    guard case .open = phase, silence >= configuration.heartbeatInterval, !isPinging else { return }
+    pings += 1
+    isPinging = true
+    actions.append(.send(.ping(pings)))
+  }
+
+  // MARK: Going on
+
+  /// Does whatever can be done now; ends a one-shot session when nothing is left.
+  mutating func proceed() {
+    guard case .open = phase else { return }
+    pumpStore()
+    pumpPush()
+    if configuration.isLive {
+      guard configuration.mode.contains(.push), push.isExhausted, !push.isAwaitingLocal else { return }
+      push.isAwaitingLocal = true
+      actions.append(.awaitLocal(beyond: push.exhaustedAt))
+    } else if isComplete {
+      actions.append(.send(.goodbye))
+      end(nil)
+    }
+  }
+
+  /// Nothing is left to be read that may be pushed; everything pushed is decided and recorded; everything that was fed
+  /// is applied, and that is all the hub had.
+  private var isComplete: Bool {
+    guard pull.waiting.isEmpty, !push.hasUndecided, !isWritingStore, !push.isReading, push.held == nil,
+      !mayReadPush
+    else { return false }
+    return !configuration.mode.contains(.pull) || pull.cursor >= head
+  }
+
+  /// Hub and store have nothing left for each other, as far as is known here. A live session goes on.
+  var isCaughtUp: Bool {
+    guard case .open = phase else { return false }
+    return isComplete
+  }
+
+  /// Re-offers wait for the cursor, and what was written after them with them.
+  var isHeldBack: Bool { configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }
+
+  /// Re-offers wait for a session that pulls.
+  var awaitsPull: Bool { !configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }
+
+  var isWritingStore: Bool { push.isRecording || pull.isApplying }
+
+  /// Whatever can be done has been begun: what remains is somebody else's turn.
+  private func checkLiveness() {
+    guard case .open = phase else { return }
+    precondition(isWritingStore || (push.decision == nil && pull.waiting.isEmpty), "a write of the store was forgotten")
+    precondition(push.held == nil || !maySend, "a push was forgotten")
+    precondition(push.isReading || !mayReadPush || push.held != nil || isSettling, "a read of the log was forgotten")
+    precondition(push.isAwaitingLocal || !configuration.isLive || !push.isExhausted, "nobody waits for local commits")
+    // The hub owes credit, decisions and feeds only while this side owes none.
+    precondition(
+      !configuration.mode.contains(.pull) || isWritingStore || pull.credit > 0, "the hub was never granted credit again"
+    )
+  }
+}

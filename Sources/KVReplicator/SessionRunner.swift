@@ -1,0 +1,269 @@
+// Drives one `ReplicaSession` over one connection: feeds it events, carries out its actions.
+//
+// Invariants
+// - The session is only touched under its lock; its actions are dispatched under the same lock, so that messages leave
+//   in the order in which the session decided on them.
+// - A message is taken from the connection when the one before has been handled: a hub that sends faster than it is
+//   listened to is stopped by the socket.
+// - The store is never waited for on an event loop or on a thread that serves tasks.
+// - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
+// - What the program is told never goes backwards.
+// - When `run` returns, the connection is closed and nothing of the session is under way any more.
+
+import KVProtocol
+import KVStore
+import KVTransport
+import NIOPosix
+import ServiceLifecycle
+import Synchronization
+
+final class SessionRunner: Sendable {
+  struct Outcome: Sendable {
+    var report: SyncReport
+    /// nil: it ended as intended.
+    var error: ReplicatorError?
+  }
+
+  private struct State {
+    var session: ReplicaSession
+    var ending: Result<ReplicatorError?, any Error>?
+    var lastProgress = ContinuousClock.now
+    var hasCaughtUp = false
+    /// What the program is to be told; one task at a time tells it, so that it hears the latest last.
+    var news: (isDue: Bool, hasCaughtUp: Bool) = (false, false)
+    var isTelling = false
+
+    /// What has been done so far, and what is left as the session knows.
+    var report: SyncReport {
+      var report = session.report
+      report.pendingChanges = session.state.pendingChanges
+      report.awaitsPull = session.awaitsPull
+      return report
+    }
+  }
+
+  /// Messages that may wait for the socket. The session keeps far below it with a hub that reads.
+  private static let maximumWaitingMessages = 1_024
+
+  /// How often the program is told how far the session is.
+  private static let progressInterval = Duration.milliseconds(100)
+  /// How long the last words may take.
+  private static let farewell = Duration.seconds(1)
+
+  private let store: Store
+  private let policy: ConflictPolicy
+  private let configuration: ReplicaSession.Configuration
+  private let connection: Connection
+  private let progress: @Sendable (SyncReport) -> Void
+  private let caughtUp: @Sendable (SyncReport) -> Void
+  private let state: Mutex<State>
+  private let (outbox, outboxEnd) = AsyncStream<Message>.makeStream(
+    bufferingPolicy: .bufferingOldest(maximumWaitingMessages))
+  private let (work, workEnd) = AsyncStream<ReplicaSession.Action>.makeStream()
+
+  /// `progress` is told how far the session is, and `caughtUp` when it first has nothing left; they must not block.
+  init(
+    store: Store, policy: ConflictPolicy, configuration: ReplicaSession.Configuration, connection: Connection,
+    progress: @escaping @Sendable (SyncReport) -> Void, caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
+  ) {
+    self.store = store
+    self.policy = policy
+    self.configuration = configuration
+    self.connection = connection
+    self.progress = progress
+    self.caughtUp = caughtUp
+    state = Mutex(State(session: ReplicaSession(configuration, state: store.replicaState())))
+  }
+
+  /// Runs until the session ends; a graceful shutdown ends it with a goodbye. Throws what the store throws, and
+  /// `CancellationError` when the task was cancelled before the end.
+  func run() async throws -> Outcome {
+    await withGracefulShutdownHandler {
+      await withDiscardingTaskGroup { group in
+        group.addTask { await self.receive() }
+        group.addTask { await self.transmit() }
+        group.addTask { await self.keepTime() }
+        handle(.connected)
+        for await action in work {
+          group.addTask { await self.perform(action) }
+        }
+        group.cancelAll()
+      }
+    } onGracefulShutdown: {
+      self.react(to: .stop)
+    }
+    connection.close()
+    let left = store.replicaState()
+    let (ending, report) = state.withLock { state in
+      state.session.state = left
+      state.news.isDue = true
+      return (state.ending, state.report)
+    }
+    tell()
+    guard let ending else { throw CancellationError() }
+    let error = try ending.get()
+    // A link that was closed by the cancellation is no failure of the link.
+    if error != nil { try Task.checkCancellation() }
+    return Outcome(report: report, error: error)
+  }
+
+  private func handle(_ event: ReplicaSession.Event) {
+    react(to: event)
+    tell()
+  }
+
+  private func react(to event: ReplicaSession.Event) {
+    state.withLock { state in
+      for action in state.session.handle(event) { dispatch(action, &state) }
+      let now = ContinuousClock.now
+      if !state.hasCaughtUp, state.session.isCaughtUp {
+        state.hasCaughtUp = true
+        state.news = (true, true)
+      } else if now - state.lastProgress >= Self.progressInterval {
+        state.news.isDue = true
+      }
+      if state.news.isDue { state.lastProgress = now }
+    }
+  }
+
+  /// Tells the program what is due, unless that is being done.
+  private func tell() {
+    let isTold = state.withLock { state in
+      defer { state.isTelling = true }
+      return state.isTelling
+    }
+    guard !isTold else { return }
+    while let (report, hasCaughtUp) = nextNews() {
+      progress(report)
+      if hasCaughtUp { caughtUp(report) }
+    }
+  }
+
+  private func nextNews() -> (SyncReport, hasCaughtUp: Bool)? {
+    state.withLock { state in
+      guard state.news.isDue else {
+        state.isTelling = false
+        return nil
+      }
+      defer { state.news = (false, false) }
+      return (state.report, state.news.hasCaughtUp)
+    }
+  }
+
+  private func dispatch(_ action: ReplicaSession.Action, _ state: inout State) {
+    switch action {
+    case .send(let message):
+      guard case .dropped = outboxEnd.yield(message) else { break }
+      // The closed link ends the session.
+      state.ending = .success(
+        ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
+      connection.close()
+    case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
+    case .end(let error): state.ending = state.ending ?? .success(error)
+    case .fail(let failure): state.ending = .failure(failure.error)
+    default: break
+    }
+    switch action {
+    case .send, .establish: break
+    case .end, .fail:
+      outboxEnd.finish()
+      workEnd.yield(action)
+    default: workEnd.yield(action)
+    }
+  }
+
+  // MARK: The link
+
+  private func receive() async {
+    do {
+      for try await message in connection.messages { handle(.received(message)) }
+      handle(.lost(ReplicatorError(.unreachable, "the hub closed the connection; try again when it is back")))
+    } catch {
+      handle(
+        .lost((error as? TransportError).map(ReplicatorError.init) ?? ReplicatorError(.unreachable, "\(error)")))
+    }
+  }
+
+  /// Sends what the session says, to its last words; then nothing is left to do.
+  private func transmit() async {
+    do throws(TransportError) {
+      for await message in outbox {
+        try await connection.send(message)
+        if case .push(let push) = message { handle(.pushSent(bytes: push.chargedBytes)) }
+      }
+      await connection.finish(within: Self.farewell)
+    } catch {
+      // The receiving half says why, unless it is this half alone that failed.
+      handle(.lost(ReplicatorError(error)))
+    }
+    workEnd.finish()
+  }
+
+  private func keepTime() async {
+    let interval = min(configuration.heartbeatInterval, configuration.idleLimit) / 2
+    while !Task.isCancelled {
+      do { try await Task.sleep(for: interval) } catch { return }
+      handle(.tick(silence: connection.silence))
+    }
+  }
+
+  // MARK: The store
+
+  private func perform(_ action: ReplicaSession.Action) async {
+    do {
+      switch action {
+      case .end, .fail:
+        // A hub that does not take the last words is not waited for.
+        try await Task.sleep(for: Self.farewell)
+        connection.close()
+      default:
+        if let event = try await answer(to: action) { handle(event) }
+      }
+    } catch is CancellationError {
+      // The session is over, or the program wants it to be.
+    } catch {
+      handle(.failed(SessionFailure(error)))
+    }
+  }
+
+  private func answer(to action: ReplicaSession.Action) async throws -> ReplicaSession.Event? {
+    let store = store
+    switch action {
+    case .readDigest(let version):
+      return try await blocking {
+        let digest = try store.digest(at: version)
+        let shipped = store.replicaState().shipped
+        let counts = digest == nil ? (0, 0) : try store.localChanges(after: shipped, through: version)
+        return .digest(digest, localChanges: counts.0, localBytes: counts.1)
+      }
+    case .readPush(let after, let maximumBytes):
+      return try await blocking {
+        let state = store.replicaState()
+        return .pushRead(try store.pushSegment(after: after, maximumBytes: maximumBytes), state: state)
+      }
+    case .acknowledge(let acknowledgement, let digest, let changes, let bytes, let epoch):
+      let outcome = try await store.acknowledge(
+        acknowledgement, digest: digest, localChanges: changes, localBytes: bytes, epoch: epoch)
+      return .acknowledged(outcome, state: store.replicaState())
+    case .apply(let run, let epoch):
+      let outcome = try await store.apply(run, epoch: epoch, policy: policy)
+      return .applied(outcome, state: store.replicaState())
+    case .awaitLocal(let version):
+      _ = try await store.advance(beyond: version)
+      return .localAdvanced
+    case .send, .establish, .end, .fail:
+      return nil
+    }
+  }
+
+  private func blocking<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
+    try await NIOThreadPool.singleton.runIfActive(work)
+  }
+}
+
+/// What the store threw, on its way through the session.
+struct SessionFailure: Error {
+  let error: any Error
+
+  init(_ error: any Error) { self.error = error }
+}

@@ -1,0 +1,168 @@
+// One link between a replica and a hub: messages in, messages out.
+//
+// Invariants:
+// - Messages arrive in the order they were sent, each whole and verified. What breaks the protocol ends the sequence
+//   with an error; nothing after it is looked at.
+// - A reader that does not read stops the socket; a sender that outruns it waits.
+// - Dropping the last reference closes the link.
+
+import NIOCore
+import NIOPosix
+
+package import KVProtocol
+
+package final class Connection: Sendable {
+  /// Where the other side is, for messages.
+  package let remoteAddress: String
+
+  /// What the other side sends. It has one reader.
+  package let messages: InboundMessages
+
+  private let channel: any Channel
+  private let link: LinkState
+  private let gate: SendGate
+
+  /// Takes over a fresh channel. On its event loop. `onActive` is called there once messages can be sent.
+  init(
+    over channel: any Channel, isWelcomed: Bool, staging: ByteBudget?, onActive: (@Sendable (Connection) -> Void)? = nil
+  ) throws {
+    self.channel = channel
+    link = LinkState(isWelcomed: isWelcomed, frameBytes: ProtocolLimits.maximumFrameBytes)
+    gate = SendGate()
+    remoteAddress =
+      channel.remoteAddress.map { address in
+        "\(address.ipAddress ?? "?"):\(address.port ?? 0)"
+      } ?? "unknown address"
+    // The handler keeps the connection until it is active, so that it can be handed out then.
+    let activation = Activation()
+    let handler = InboundHandler(gate: gate, onActive: onActive.map { _ in activation.fire })
+    messages = InboundMessages(base: handler.makeSequence(on: channel.eventLoop))
+    if let onActive {
+      activation.action = { [self] in onActive(self) }
+    }
+    let decoder = MessageDecoder(link: link, staging: staging)
+    try channel.pipeline.syncOperations.addHandlers(
+      ReceiptCounter(link: link), ByteToMessageHandler(decoder), handler)
+  }
+
+  deinit {
+    channel.close(promise: nil)
+  }
+
+  /// Connects to a hub. The link takes frames of session size from the start.
+  package static func connect(
+    host: String, port: Int, timeout: Duration = ProtocolLimits.connectTimeout
+  ) async throws(TransportError) -> Connection {
+    guard (1...65_535).contains(port) else {
+      throw .unreachable(host: host, port: port, reason: "a port is 1 to 65535")
+    }
+    do {
+      return try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+        .connectTimeout(TimeAmount(timeout))
+        .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+        .channelOption(.recvAllocator, value: Connection.receiveAllocator)
+        .connect(host: host, port: port) { channel in
+          channel.eventLoop.makeCompletedFuture {
+            try Connection(over: channel, isWelcomed: true, staging: nil)
+          }
+        }
+    } catch ChannelError.connectTimeout {
+      throw .connectTimedOut(host: host, port: port)
+    } catch {
+      throw .unreachable(host: host, port: port, reason: Reason.of(error))
+    }
+  }
+
+  /// Sends a message: returns when it is on its way, waits while much is unsent before it. Calls from several tasks go
+  /// out one after the other.
+  package func send(_ message: Message) async throws(TransportError) {
+    try await gate.enter()
+    defer { gate.leave() }
+    let encoded = message.encoded()
+    let fragments = encoded.fragments(of: link.outboundFrameBytes)
+    for (index, fragment) in fragments.enumerated() {
+      let bytes = FrameHeader.byteCount + fragment.count
+      do {
+        try await gate.reserve(bytes)
+      } catch {
+        // Half a message is no message: nobody can send after it.
+        if index > 0 { close() }
+        throw error
+      }
+      let frame = encoded.frame(fragment, allocator: channel.allocator)
+      channel.writeAndFlush(frame).whenComplete { [gate] _ in gate.sent(bytes) }
+    }
+  }
+
+  /// The handshake is over: frames of session size and of every kind are taken from now on, and frames to the other
+  /// side have at most so large a payload. The hub calls it before it sends its welcome, the replica after reading it.
+  package func establish(outboundFrameBytes: Int) {
+    link.outboundFrameBytes = max(
+      ProtocolLimits.minimumFrameBytes, min(outboundFrameBytes, ProtocolLimits.maximumFrameBytes))
+    link.isWelcomed = true
+  }
+
+  /// Time since anything, even a part of a message, was received.
+  package var silence: Duration { link.silence }
+
+  /// Bytes received so far.
+  package var receivedBytes: Int { link.totalReceivedBytes }
+
+  /// Ends the link at once; `messages` finishes, waiting senders fail.
+  package func close() {
+    gate.fail(.closed)
+    channel.close(promise: nil)
+  }
+
+  /// Ends the link after what was sent has arrived: says that nothing more comes and waits for the other side to close,
+  /// as closing with bytes unread would make the system throw away what is still on its way. At the latest after
+  /// `limit`. What arrives meanwhile is for whoever still reads.
+  package func finish(within limit: Duration = .seconds(1)) async {
+    let expiry = Task {
+      try await Task.sleep(for: limit)
+      close()
+    }
+    try? await gate.drain()
+    gate.fail(.closed)
+    try? await channel.close(mode: .output).get()
+    await closed()
+    expiry.cancel()
+  }
+
+  /// Waits until the socket is gone.
+  package func closed() async {
+    try? await channel.closeFuture.get()
+  }
+
+  /// Starts small, for the many links that are idle, and grows until a read takes several segments.
+  static let receiveAllocator = AdaptiveRecvByteBufferAllocator(minimum: 4 << 10, initial: 16 << 10, maximum: 512 << 10)
+}
+
+/// Hands a connection out once; keeps it alive until then.
+private final class Activation {
+  var action: (() -> Void)?
+
+  func fire() {
+    action?()
+    action = nil
+  }
+}
+
+extension EncodedMessage {
+  /// One frame, header and payload, in one buffer.
+  fileprivate func frame(_ fragment: Range<Int>, allocator: ByteBufferAllocator) -> ByteBuffer {
+    var buffer = allocator.buffer(capacity: FrameHeader.byteCount + fragment.count)
+    buffer.moveWriterIndex(to: FrameHeader.byteCount)
+    if fragment.lowerBound < head.count {
+      buffer.writeBytes(head[fragment.lowerBound..<min(fragment.upperBound, head.count)])
+    }
+    if fragment.upperBound > head.count {
+      buffer.writeBytes(body[max(0, fragment.lowerBound - head.count)..<fragment.upperBound - head.count])
+    }
+    let header = FrameHeader(
+      kind, hasMore: fragment.upperBound < byteCount,
+      payload: buffer.readableBytesSpan.extracting(droppingFirst: FrameHeader.byteCount))
+    buffer.setBytes(header.encoded, at: 0)
+    return buffer
+  }
+}

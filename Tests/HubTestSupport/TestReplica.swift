@@ -1,0 +1,97 @@
+// A replica as the hub sees it: it makes commits and cuts pushes out of them.
+
+package import KVHub
+package import KVLog
+package import KVProtocol
+
+package struct TestReplica: Sendable {
+  package let identity = Identity.random()
+  package var incarnation = Identity.random()
+  package private(set) var version: Version = 0
+  /// The log: the record of each version, and the digest after it.
+  private var records: [(bytes: [UInt8], changes: Int)] = []
+  package private(set) var digests: [Digest]
+
+  package init() {
+    digests = [.origin(of: identity)]
+  }
+
+  /// Commits puts, and deletions where the value is `nil`.
+  package mutating func commit(_ changes: [(key: String, value: String?)]) {
+    version += 1
+    var core: [UInt8] = []
+    core.append(identity)
+    core.append(littleEndian: version)
+    core.append(littleEndian: HybridTime(rawValue: version).rawValue)
+    core.append(littleEndian: UInt32(0))
+    core.append(littleEndian: UInt32(changes.count))
+    for change in changes {
+      core.append(change.value == nil ? 1 : 0)
+      core.append(littleEndian: UInt16(change.key.utf8.count))
+      core.append(littleEndian: UInt32(change.value?.utf8.count ?? 0))
+      core.append(contentsOf: change.key.utf8)
+      core.append(contentsOf: (change.value ?? "").utf8)
+    }
+    var record: [UInt8] = []
+    record.append(littleEndian: UInt32(16 + core.count))
+    record.append(littleEndian: UInt32(RecordKind.commit.rawValue))
+    record.append(littleEndian: version)
+    record.append(littleEndian: Version(0))
+    record.append(contentsOf: core)
+    records.append((record, changes.count))
+    digests.append(unsafe digests[Int(version) - 1].chained(version: version, core: core.span.bytes))
+  }
+
+  package mutating func put(_ key: String, _ value: String) { commit([(key, value)]) }
+
+  package func segment(after: Version, through: Version) -> CommitSegment {
+    let run = records[Int(after)..<Int(through)]
+    return CommitSegment(
+      after: after, through: through, digest: digests[Int(through)], records: run.flatMap(\.bytes),
+      changeCount: run.reduce(0) { $0 + $1.changes })
+  }
+
+  package func push(after: Version, through: Version? = nil, cursor: Version = 0) -> PushSegment {
+    PushSegment(
+      segment: segment(after: after, through: through ?? version), cursor: cursor, localChanges: 0, localBytes: 0)
+  }
+
+  package func hello(
+    _ mode: SessionMode, space: String = "notes", cursor: Position? = nil, shipped: Version = 0
+  ) -> Hello {
+    Hello(
+      mode: mode, replica: identity, incarnation: incarnation, space: space, cursor: cursor, firstRetained: 1,
+      lastVersion: version, shipped: Position(identity: identity, version: shipped, digest: digests[Int(shipped)]))
+  }
+}
+
+extension HubSpace {
+  package func admit(_ push: PushSegment, from replica: TestReplica, confirmed: Version = 0) async throws
+    -> Acknowledgement
+  {
+    try await admit(push, from: replica.identity, incarnation: replica.incarnation, confirmed: confirmed)
+  }
+}
+
+extension CommitSegment {
+  /// Versions and changes in it, in words: `"2:a=1 b-"`.
+  package var contents: [String] {
+    get throws {
+      let bytes = unsafe self.records.span.bytes
+      var records = RecordCursor(over: bytes)
+      var contents: [String] = []
+      while let record = try records.next(in: bytes) {
+        let commit = try CommitView(payload: record.payload, in: bytes)
+        var changes: [String] = []
+        var cursor = ChangeCursor(commit)
+        while let change = try cursor.next(in: bytes) {
+          let key = String(decoding: self.records[change.key], as: UTF8.self)
+          let value = String(decoding: self.records[change.value], as: UTF8.self)
+          changes.append(change.isDeletion ? "\(key)-" : "\(key)=\(value)")
+        }
+        contents.append("\(commit.header.version):\(changes.joined(separator: " "))")
+      }
+      return contents
+    }
+  }
+}

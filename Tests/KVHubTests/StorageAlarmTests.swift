@@ -1,0 +1,56 @@
+// Which failures of the storage are told.
+
+import KVHub
+import Testing
+
+/// An alarm that can be asked inside an expectation.
+private final class Watch {
+  private var alarm = StorageAlarm()
+
+  func failed(_ error: HubStorageError, in space: String, bytes: Int, now: Duration) -> Bool {
+    alarm.failed(error, in: space, bytes: bytes, now: now)
+  }
+
+  func stored(in space: String, bytes: Int) -> Bool { alarm.stored(in: space, bytes: bytes) }
+}
+
+@Suite struct StorageAlarmTests {
+  private let full = HubStorageError.full("x")
+
+  @Test func `a full disk is told once, not once a push, whatever spaces run into it`() {
+    let alarm = Watch()
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(0)))
+    for second in 1..<1000 {
+      #expect(!alarm.failed(full, in: second % 2 == 0 ? "a" : "b", bytes: 1000, now: .seconds(second)))
+    }
+  }
+
+  @Test func `small pushes that still fit are no sign of room; as large a one is, and the next time is news again`() {
+    let alarm = Watch()
+    #expect(!alarm.stored(in: "a", bytes: 5000))
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(0)))
+    #expect(!alarm.stored(in: "a", bytes: 999))
+    #expect(!alarm.failed(full, in: "a", bytes: 800, now: .seconds(1)))
+    #expect(alarm.stored(in: "b", bytes: 800))
+    #expect(!alarm.stored(in: "a", bytes: 5000))
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(2)))
+  }
+
+  @Test func `a trouble that nobody has run into for long is a new one`() {
+    let alarm = Watch()
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(0)))
+    #expect(!alarm.failed(full, in: "a", bytes: 1000, now: StorageAlarm.memory - .seconds(1)))
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: StorageAlarm.memory * 2))
+  }
+
+  @Test func `damage belongs to a space; what a replica did wrong is no trouble of the storage`() {
+    let alarm = Watch()
+    #expect(alarm.failed(.corrupt("x"), in: "a", bytes: .max, now: .zero))
+    #expect(alarm.failed(.failed("x"), in: "b", bytes: .max, now: .zero))
+    #expect(!alarm.failed(.corrupt("x"), in: "a", bytes: .max, now: .zero))
+    #expect(!alarm.stored(in: "c", bytes: 100))
+    for error in [HubStorageError.gap(expected: 1), .incarnationChanged, .malformed("x"), .closed, .unknownSpace] {
+      #expect(!alarm.failed(error, in: "c", bytes: 10, now: .zero))
+    }
+  }
+}

@@ -1,0 +1,109 @@
+import KVLog
+import KVProtocol
+import Testing
+
+/// The bytes of one message of each kind, written down once: a change of the format is a change of this file.
+@Suite struct GoldenBytesTests {
+  static let replica = Identity(high: 0x0101_0101_0101_0101, low: 0x0101_0101_0101_0101)
+  static let epoch = Identity(high: 0x0202_0202_0202_0202, low: 0x0202_0202_0202_0202)
+  static let digest = Digest(high: 0x0303_0303_0303_0303, low: 0x0303_0303_0303_0303)
+  static let exceptions = [
+    CommitException(version: 5, reason: .stale(hubVersion: 6)),
+    CommitException(version: 7, reason: .refused(code: 8, message: "no")),
+  ]
+  static let segment = CommitSegment(after: 1, through: 2, digest: digest, records: [0xAA, 0xBB], changeCount: 4)
+
+  static var hello: Hello {
+    var hello = Hello(
+      mode: [.push, .pull], replica: replica, incarnation: epoch, space: "notes",
+      cursor: Position(identity: epoch, version: 9, digest: digest), firstRetained: 1, lastVersion: 10,
+      shipped: Position(identity: replica, version: 8, digest: digest), token: [0xFE])
+    hello.scopes = [[0x61, 0x2F]]
+    return hello
+  }
+
+  static var messages: [(Message, String)] {
+    [
+      (
+        .hello(hello),
+        """
+        9b000000 01 00 0000 ce7c42a6
+        4b5653590100010003000000010101010101010101010101010101010202020202020202020202020202020202020202
+        02020202020202020202020209000000000000000303030303030303030303030303030301000000000000000a000000
+        000000000800000000000000030303030303030303030303030303030000100000004000056e6f74657301000200612f
+        0100fe
+        """
+      ),
+      (
+        .welcome(
+          Welcome(
+            head: Position(identity: epoch, version: 9, digest: digest), lastApplied: 8, appliedDigest: digest,
+            incarnation: epoch, unconfirmed: exceptions, retentionFloor: 3)),
+        """
+        90000000 02 00 0000 7f7292a5
+        010000000202020202020202020202020202020208000000000000000303030303030303030303030303030302020202
+        020202020202020202020202090000000000000003030303030303030303030303030303030000000000000000001000
+        00004000020000000500000000000000010600000000000000070000000000000002080002006e6f
+        """
+      ),
+      (.refuse(Refusal(.gap, version: 4, "gap")), "19000000 03 00 0000 93b9cf8b 0b00000004000000000000000300676170"),
+      (
+        .push(Push(segment: segment, cursor: 9, confirmed: 3)),
+        """
+        42000000 04 00 0000 0dd7d267
+        010000000000000002000000000000000303030303030303030303030303030309000000000000000300000000000000
+        0400000000000000aabb
+        """
+      ),
+      (
+        .acknowledgement(Acknowledgement(through: 7, exceptions: exceptions, head: 9)),
+        """
+        3c000000 05 00 0000 5ea43c16
+        070000000000000009000000000000000200000005000000000000000106000000000000000700000000000000020800
+        02006e6f
+        """
+      ),
+      (
+        .feed(Feed(segment: segment, head: 9)),
+        """
+        3a000000 06 00 0000 2236fa95
+        010000000000000002000000000000000303030303030303030303030303030309000000000000000400000000000000
+        aabb
+        """
+      ),
+      (.credit(0x01_0000), "10000000 07 00 0000 ac9c5d8f 0000010000000000"),
+      (.ping(0x0102_0304_0506_0708), "10000000 08 00 0000 add92f16 0807060504030201"),
+      (.pong(1), "10000000 09 00 0000 2791ef02 0100000000000000"),
+      (.rowsRequest(RowsRequest(after: [0x6B], maximumBytes: 4_096)), "0f000000 0a 00 0000 2f358062 0010000001006b"),
+      (
+        .rows(Rows(version: 9, digest: digest, rows: [RowHash(key: [0x6B], hash: digest)], isLast: true)),
+        """
+        3b000000 0b 00 0000 8a47c222
+        090000000000000003030303030303030303030303030303010000000100000003030303030303030303030303030303
+        01006b
+        """
+      ),
+      (.goodbye, "08000000 0c 00 0000 c3661a70"),
+    ]
+  }
+
+  @Test func `the frames of a message are these bytes`() throws {
+    for (message, expected) in Self.messages {
+      let golden = expected.filter { !$0.isWhitespace }
+      #expect(Self.hexadecimal(message.encoded().frames()) == golden, "\(message.kind)")
+      var reader = FrameReader(phase: .session)
+      #expect(try reader.consumeAll(Self.bytes(golden)) == [message])
+    }
+    #expect(Set(Self.messages.map(\.0.kind)) == Set(MessageKind.allCases))
+  }
+
+  static func hexadecimal(_ bytes: [UInt8]) -> String {
+    let digits = Array("0123456789abcdef")
+    return String(bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
+  }
+
+  static func bytes(_ hexadecimal: String) -> [UInt8] {
+    let digits = hexadecimal.compactMap(\.hexDigitValue)
+    return stride(from: 0, to: digits.count - 1, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
+  }
+}

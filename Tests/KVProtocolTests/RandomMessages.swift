@@ -1,0 +1,89 @@
+// Messages of every kind with random contents within their limits.
+
+import KVLog
+import KVProtocol
+import TestSupport
+
+extension SeededGenerator {
+  mutating func identity() -> Identity { Identity(high: next() | 1, low: next()) }
+  mutating func digest() -> Digest { Digest(high: next(), low: next()) }
+
+  mutating func exceptions() -> [CommitException] {
+    (0..<Int.random(in: 0...5, using: &self)).map { _ in
+      CommitException(
+        version: next(),
+        reason: Bool.random(using: &self)
+          ? .stale(hubVersion: next()) : .refused(code: UInt16(truncatingIfNeeded: next()), message: "nein"))
+    }
+  }
+
+  mutating func segment() -> CommitSegment {
+    CommitSegment(
+      after: next(), through: next(), digest: digest(), records: bytes(0...400),
+      changeCount: Int.random(in: 0...9_999, using: &self))
+  }
+
+  mutating func message(_ kind: MessageKind) -> Message {
+    switch kind {
+    case .hello:
+      let replica = identity()
+      var hello = Hello(
+        mode: SessionMode(rawValue: UInt16.random(in: 0...7, using: &self)), replica: replica, incarnation: identity(),
+        space: ["notes", "a", "x.y_z-0", ""].randomElement(using: &self)!,
+        cursor: Bool.random(using: &self) ? Position(identity: identity(), version: next(), digest: digest()) : nil,
+        firstRetained: next(), lastVersion: next(),
+        shipped: Position(identity: replica, version: next(), digest: digest()), token: bytes(0...40))
+      hello.scopes = (0..<Int.random(in: 0...3, using: &self)).map { _ in bytes(0...12) }
+      hello.codecs = UInt16.random(in: 0...3, using: &self)
+      return .hello(hello)
+    case .welcome:
+      return .welcome(
+        Welcome(
+          head: Position(identity: identity(), version: next(), digest: digest()), lastApplied: next(),
+          appliedDigest: digest(), incarnation: identity(), unconfirmed: exceptions(), retentionFloor: next()))
+    case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
+    case .push: return .push(Push(segment: segment(), cursor: next(), confirmed: next()))
+    case .acknowledgement:
+      return .acknowledgement(Acknowledgement(through: next(), exceptions: exceptions(), head: next()))
+    case .feed: return .feed(Feed(segment: segment(), head: next()))
+    case .credit: return .credit(Int.random(in: 0...ProtocolLimits.maximumCredit, using: &self))
+    case .ping: return .ping(next())
+    case .pong: return .pong(next())
+    case .rowsRequest:
+      return .rowsRequest(
+        RowsRequest(
+          after: Bool.random(using: &self) ? bytes(1...30) : nil, maximumBytes: Int.random(in: 0...9_999, using: &self))
+      )
+    case .rows:
+      let rows = (0..<Int.random(in: 0...6, using: &self)).map { _ in RowHash(key: bytes(1...20), hash: digest()) }
+      return .rows(Rows(version: next(), digest: digest(), rows: rows, isLast: Bool.random(using: &self)))
+    case .goodbye: return .goodbye
+    }
+  }
+}
+
+extension Message {
+  var payload: [UInt8] {
+    let encoded = encoded()
+    return encoded.head + encoded.body
+  }
+
+  static func decode(_ kind: MessageKind, _ bytes: [UInt8]) throws(ProtocolError) -> Message {
+    try unsafe decode(kind, from: bytes.span.bytes)
+  }
+}
+
+extension FrameReader {
+  /// Feeds the bytes in pieces of whatever size the reader asks for; gives the messages and what is left over.
+  mutating func consumeAll(_ bytes: [UInt8]) throws(ProtocolError) -> [Message] {
+    var messages: [Message] = []
+    var offset = 0
+    while bytes.count - offset >= neededBytes {
+      let range = offset..<offset + neededBytes
+      offset = range.upperBound
+      let message = try unsafe consume(bytes.span.bytes.extracting(range))
+      if let message { messages.append(message) }
+    }
+    return messages
+  }
+}

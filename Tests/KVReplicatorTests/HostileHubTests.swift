@@ -1,0 +1,69 @@
+// A hub that follows the protocol's grammar and none of its manners.
+
+import KVLog
+import KVProtocol
+import KVStore
+import KVTransport
+import Synchronization
+import Testing
+
+@testable import KVReplicator
+
+@Suite(.timeLimit(.minutes(2))) struct HostileHubTests {
+  @Test("A hub that asks and asks and reads nothing ends the session: what waits for it is bounded")
+  func pings() async throws {
+    let bench = try Workbench()
+    let store = try await bench.store("a")
+    let listener = try await Listener.bind(host: "127.0.0.1", port: 0)
+    let address = HubAddress(host: "127.0.0.1", port: listener.localPort, space: "space")
+    let hub = Task {
+      for await connection in listener.connections {
+        var messages = connection.messages.makeAsyncIterator()
+        _ = try await messages.next()
+        connection.establish(outboundFrameBytes: 1 << 20)
+        try await connection.send(.welcome(Self.welcome(to: store)))
+        while true { try await connection.send(.ping(1)) }
+      }
+    }
+    // A live session would never end by itself.
+    let error = await #expect(throws: ReplicatorError.self) {
+      let runner = SessionRunner(
+        store: store, policy: .lastWriterWins,
+        configuration: ReplicaSession.Configuration(space: "space", mode: [.push, .pull], isLive: true),
+        connection: try await Connection.connect(host: address.host, port: address.port), progress: { _ in })
+      if let error = try await runner.run().error { throw error }
+    }
+    #expect(error?.code == .unreachable && error?.message.contains("reads nothing") == true)
+    hub.cancel()
+    listener.close()
+  }
+
+  @Test("A cancelled comparison throws CancellationError, wherever it is")
+  func cancelledComparison() async throws {
+    let bench = try Workbench()
+    let store = try await bench.store("a")
+    let listener = try await Listener.bind(host: "127.0.0.1", port: 0)
+    let address = HubAddress(host: "127.0.0.1", port: listener.localPort, space: "space")
+    for isWelcomed in [false, true] {
+      let comparison = Task { try await Replicator(store, hub: address).compare() }
+      var connections = listener.connections.makeAsyncIterator()
+      let connection = try #require(await connections.next())
+      var messages = connection.messages.makeAsyncIterator()
+      _ = try await messages.next()
+      if isWelcomed {
+        connection.establish(outboundFrameBytes: 1 << 20)
+        try await connection.send(.welcome(Self.welcome(to: store)))
+        _ = try await messages.next()
+      }
+      comparison.cancel()
+      await #expect(throws: CancellationError.self) { try await comparison.value }
+    }
+    listener.close()
+  }
+
+  private static func welcome(to store: Store) -> Welcome {
+    Welcome(
+      head: Position(identity: .random(), version: 0, digest: .zero), lastApplied: 0,
+      appliedDigest: .origin(of: store.identity), incarnation: .zero, unconfirmed: [], retentionFloor: 0)
+  }
+}
