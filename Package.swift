@@ -26,6 +26,10 @@ func nio(_ product: String) -> Target.Dependency {
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log", condition: replication)
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: replication)
+let signals = Target.Dependency.product(
+  name: "UnixSignals", package: "swift-service-lifecycle", condition: replication)
+let arguments = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser", condition: replication)
 
 func target(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
@@ -49,21 +53,25 @@ let package = Package(
     .library(name: "KVStore", targets: ["KVStore"]),
     .library(name: "KVReplicator", targets: ["KVReplicator"]),
     .library(name: "KVHub", targets: ["KVHub", "KVHubEmbedded"]),
+    .executable(name: "kvsync", targets: ["kvsync"]),
   ],
   traits: [
-    .trait(name: "Replication", description: "The replicator and the hub; brings the network stack."),
+    .trait(name: "Replication", description: "The replicator, the hub and the tool; brings the network stack."),
     .default(enabledTraits: ["Replication"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
   targets: [
     .systemLibrary(
       name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
     .systemLibrary(
       name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
+
+    .systemLibrary(name: "CAllocator"),
 
     target("LMDB", ["CLMDB"]),
     target("KVLog", ["CXXHash"]),
@@ -75,6 +83,13 @@ let package = Package(
       ["KVStore", "KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
     target("KVHub", ["KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
     target("KVHubEmbedded", ["KVHub", "KVStore", "KVLog"]),
+    .executableTarget(
+      name: "kvsync",
+      dependencies: [
+        "CAllocator", "KVStore", "KVLog", "KVReplicator", "KVHub", "KVHubEmbedded", arguments, logging, lifecycle,
+        signals,
+      ],
+      swiftSettings: settings),
 
     testSupport("TestSupport", []),
     testSupport("HubTestSupport", ["KVHub", "KVProtocol", "KVLog"]),
@@ -93,5 +108,6 @@ let package = Package(
     tests(
       of: "KVHub", ["HubTestSupport", "KVProtocol", "KVTransport", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
     tests(of: "KVHubEmbedded", ["HubTestSupport", "KVHub", "KVProtocol", "KVStore", "KVLog"]),
+    tests(of: "kvsync", ["KVStore", "KVLog"]),
   ]
 )
