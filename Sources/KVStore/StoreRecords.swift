@@ -79,7 +79,7 @@ struct CursorRecord {
 /// Two replicas changed one key without knowing of each other.
 struct ConflictRecord {
   enum Outcome: UInt8 {
-    /// Both wrote the same: nothing was lost, the local change needs no shipping.
+    /// Both wrote the same: nothing was lost. A later local write may follow as a resolution, for its time.
     case identical = 0
     case remoteWon = 1
     case localWon = 2
