@@ -72,10 +72,11 @@ let package = Package(
       name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
 
     .systemLibrary(name: "CAllocator"),
+    .systemLibrary(name: "CPlatform"),
 
     target("LMDB", ["CLMDB"]),
     target("KVLog", ["CXXHash"]),
-    target("KVStore", ["KVLog", "LMDB"]),
+    target("KVStore", ["KVLog", "LMDB", "CPlatform"]),
     target("KVProtocol", ["KVLog"]),
     target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix")]),
     target(
@@ -94,9 +95,13 @@ let package = Package(
     testSupport("TestSupport", []),
     testSupport("HubTestSupport", ["KVHub", "KVProtocol", "KVLog"]),
 
+    .executableTarget(
+      name: "StoreProcess", dependencies: ["KVStore", "KVLog", "TestSupport"], path: "Tests/StoreProcess",
+      swiftSettings: settings),
+
     tests(of: "LMDB", []),
     tests(of: "KVLog", []),
-    tests(of: "KVStore", ["KVLog", "LMDB"]),
+    tests(of: "KVStore", ["KVLog", "LMDB", "StoreProcess"]),
     tests(of: "KVProtocol", ["KVLog"]),
     tests(of: "KVTransport", ["KVProtocol", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
     tests(

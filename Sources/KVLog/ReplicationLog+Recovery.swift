@@ -16,7 +16,13 @@ extension ReplicationLog {
   package static func open(
     _ configuration: LogConfiguration, after position: LogPosition, _ body: (borrowing Block) throws -> Void
   ) throws -> ReplicationLog {
-    var segments = try SegmentDirectory.segments(configuration)
+    ReplicationLog(try recovered(configuration, after: position, body))
+  }
+
+  static func recovered(
+    _ configuration: LogConfiguration, after position: LogPosition, _ body: (borrowing Block) throws -> Void
+  ) throws -> SegmentWriter {
+    let segments = try SegmentDirectory.segments(configuration)
     guard !segments.isEmpty else { throw LogReader.empty(configuration) }
 
     var reader = try LogReader(configuration, from: position)
@@ -34,8 +40,7 @@ extension ReplicationLog {
     try reader.refuseDamage()
     unvouched.removeAll { $0.end.segment != end.segment }
 
-    segments.removeLast()
-    return ReplicationLog(try tidy(configuration, end, unvouched), sealed: segments)
+    return try tidy(configuration, end, unvouched)
   }
 
   /// Changes files for the first time: everything has been read and found good.

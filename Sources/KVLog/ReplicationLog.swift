@@ -1,7 +1,8 @@
 // The replication log, open for appending.
 //
 // Invariants:
-// - One thread appends and synchronises; everything else may be called from any thread, and never waits for a disk.
+// - One thread of one process appends at a time: whoever holds the store's writer lock. A process whose turn it is
+//   resumes where the last one stopped.
 // - `end` only names blocks that were written whole. They are durable once `synchronize` has returned.
 // - Segments disappear from the front only, one after the other, and never the newest.
 
@@ -10,22 +11,11 @@ internal import Synchronization
 package final class ReplicationLog: Sendable {
   package let configuration: LogConfiguration
 
-  /// What readers of the log's state see.
-  private struct Published {
-    var end: LogPosition
-    var segments: [LogSegment]
-  }
-
   private let writer: Mutex<SegmentWriter>
-  private let published: Mutex<Published>
   private let truncation = Mutex(())
 
-  init(_ writer: SegmentWriter, sealed: [LogSegment]) {
+  init(_ writer: SegmentWriter) {
     configuration = writer.configuration
-    published = Mutex(
-      Published(
-        end: writer.end,
-        segments: sealed + [LogSegment(firstVersion: writer.end.segment, bytes: writer.writtenAhead)]))
     self.writer = Mutex(writer)
   }
 
@@ -42,28 +32,49 @@ package final class ReplicationLog: Sendable {
     guard try SegmentDirectory.names(configuration).isEmpty else {
       throw LogError(SystemError.existing, "begin a log where there is one", file: directory)
     }
-    return ReplicationLog(try SegmentWriter(beginning: configuration), sealed: [])
+    return ReplicationLog(try SegmentWriter(beginning: configuration))
+  }
+
+  /// Opens a log that another process has open too, at a position that it published.
+  package static func join(
+    _ configuration: LogConfiguration, at position: LogPosition, synchronizedThrough durable: UInt64
+  ) throws(LogError) -> ReplicationLog {
+    let path = configuration.path(ofSegment: position.segment)
+    do {
+      var writer = SegmentWriter(
+        continuing: try configuration.fileSystem.open(path, .write), path: path, at: position, configuration)
+      try writer.resume(at: position, synchronizedThrough: durable)
+      return ReplicationLog(writer)
+    } catch let error as LogError {
+      throw error
+    } catch let error as SystemError {
+      throw LogError(error, "open the segment", file: path, version: position.segment)
+    } catch {
+      preconditionFailure("files and the log throw their own errors")
+    }
   }
 
   /// Where the next block goes. Only what was synchronised is durable.
-  package var end: LogPosition { published.withLock { $0.end } }
+  package var end: LogPosition { writer.withLock { $0.end } }
+
+  /// The bytes of the newest segment before this are durable.
+  package var synchronizedThrough: UInt64 { writer.withLock { $0.synchronizedThrough } }
 
   /// The files, oldest first.
-  package var segments: [LogSegment] { published.withLock { $0.segments } }
+  package var segments: [LogSegment] {
+    get throws(LogError) { try SegmentDirectory.segments(configuration) }
+  }
 
   /// The oldest version that can still be read; the next one to come when there is none yet.
   package var firstVersion: Version {
-    published.withLock { $0.segments.first?.firstVersion ?? $0.end.version + 1 }
+    get throws(LogError) { try SegmentDirectory.names(configuration).first ?? end.version + 1 }
   }
 
   /// Writes a block, which must continue the log, and gives its end. Not durable yet. On `.full` nothing was
   /// appended and the block can be appended again; on any other error during the write the log must be reopened.
   @discardableResult
   package func append(_ block: inout BlockBuilder) throws(LogError) -> LogPosition {
-    try writer.withLock { (writer) throws(LogError) in
-      defer { publish(writer) }
-      return try writer.append(&block)
-    }
+    try writer.withLock { (writer) throws(LogError) in try writer.append(&block) }
   }
 
   /// Makes everything appended so far durable.
@@ -71,23 +82,48 @@ package final class ReplicationLog: Sendable {
     try writer.withLock { (writer) throws(LogError) in try writer.synchronize() }
   }
 
-  /// Synchronises, and gives back the space that was written ahead. Further appends are refused.
-  package func close() throws(LogError) {
+  /// As `synchronize`, but blocks may be appended meanwhile, which it does not cover. Gives what is durable now.
+  package func synchronizeAside() throws(LogError) -> LogPosition? {
+    guard let (file, end) = writer.withLock({ $0.unsynchronized }) else { return nil }
+    do {
+      try file.synchronizeData()
+    } catch {
+      throw writer.withLock { $0.failed(error) }
+    }
+    writer.withLock { $0.synchronized(through: end) }
+    return end
+  }
+
+  /// Takes back the block that was appended last, durably: it was never there.
+  package func retract() throws(LogError) {
+    try writer.withLock { (writer) throws(LogError) in try writer.retract() }
+  }
+
+  /// Goes on where another process has stopped, at a position that it published.
+  package func resume(at position: LogPosition, synchronizedThrough durable: UInt64) throws(LogError) {
     try writer.withLock { (writer) throws(LogError) in
-      defer { publish(writer) }
-      try writer.close()
+      try writer.resume(at: position, synchronizedThrough: durable)
     }
   }
 
-  private func publish(_ writer: SegmentWriter) {
-    published.withLock { published in
-      published.end = writer.end
-      if let last = published.segments.last, last.firstVersion == writer.end.segment {
-        published.segments[published.segments.count - 1].bytes = writer.writtenAhead
-      } else {
-        published.segments.append(LogSegment(firstVersion: writer.end.segment, bytes: writer.writtenAhead))
+  /// Goes on where another process has died while it was appending: replays whole blocks after `position` through
+  /// `body`, as `open` does but durable before `body` sees them, and cuts what is unfinished.
+  package func recover(after position: LogPosition, _ body: (borrowing Block) throws -> Void) throws {
+    if let newest = try SegmentDirectory.segments(configuration).last {
+      let path = configuration.path(ofSegment: newest.firstVersion)
+      do {
+        try configuration.fileSystem.open(path, .write).synchronizeAll()
+      } catch {
+        throw LogError(error, "synchronise the segment", file: path, version: newest.firstVersion)
       }
     }
+    let recovered = try Self.recovered(configuration, after: position, body)
+    writer.withLock { $0 = recovered }
+  }
+
+  /// Synchronises, and gives back the space that was written ahead. Further appends are refused.
+  package func close() throws(LogError) {
+    try writer.withLock { (writer) throws(LogError) in try writer.close() }
   }
 
   /// Removes the segments all of whose versions are below `version`; never the newest. Gives their number. Each
@@ -95,8 +131,9 @@ package final class ReplicationLog: Sendable {
   @discardableResult
   package func truncate(before version: Version) throws(LogError) -> Int {
     try truncation.withLock { (_) throws(LogError) in
+      let names = try SegmentDirectory.names(configuration)
       var count = 0
-      while let segment = oldest(below: version) {
+      for (segment, next) in zip(names, names.dropFirst()) where next <= version {
         let path = configuration.path(ofSegment: segment)
         do throws(SystemError) {
           try configuration.fileSystem.unlink(path)
@@ -104,17 +141,9 @@ package final class ReplicationLog: Sendable {
         } catch {
           throw LogError(error, "remove a segment", file: path, version: segment)
         }
-        published.withLock { _ = $0.segments.removeFirst() }
         count += 1
       }
       return count
-    }
-  }
-
-  private func oldest(below version: Version) -> Version? {
-    published.withLock { published in
-      guard published.segments.count > 1, published.segments[1].firstVersion <= version else { return nil }
-      return published.segments[0].firstVersion
     }
   }
 

@@ -26,6 +26,19 @@ package enum SegmentDirectory {
 
   /// The segments, each header checked and linked to the one before. A newest file with nothing in it is left out.
   package static func segments(_ configuration: LogConfiguration) throws(LogError) -> [LogSegment] {
+    var attempts = 0
+    while true {
+      do throws(LogError) {
+        return try look(configuration)
+      } catch {
+        // The oldest may go, truncated by another process, between the list and the look.
+        guard case .system(let code) = error.kind, SystemError(code: code).isMissing, attempts < 100 else { throw error }
+        attempts += 1
+      }
+    }
+  }
+
+  private static func look(_ configuration: LogConfiguration) throws(LogError) -> [LogSegment] {
     var segments: [LogSegment] = []
     let names = try names(configuration)
     for (index, name) in names.enumerated() {

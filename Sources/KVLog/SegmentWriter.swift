@@ -19,6 +19,8 @@ struct SegmentWriter {
   /// The bytes of the file before this are durable.
   private(set) var synchronizedThrough: UInt64
   private var step: Int
+  /// Where the last block begins; the end while there is none that could be taken back.
+  private var lastBlock: LogPosition
   private(set) var isPoisoned = false
 
   private static let pageBytes: UInt64 = 4096
@@ -32,7 +34,25 @@ struct SegmentWriter {
     self.end = end
     writtenAhead = end.offset
     synchronizedThrough = end.offset
+    lastBlock = end
     step = configuration.smallestPrewriteBytes
+  }
+
+  /// Goes on where another process has stopped: at a position that it published, in whatever space it wrote ahead.
+  mutating func resume(at position: LogPosition, synchronizedThrough durable: UInt64) throws(LogError) {
+    if position.segment != end.segment {
+      let path = configuration.path(ofSegment: position.segment)
+      do {
+        file = try configuration.fileSystem.open(path, .write)
+      } catch {
+        throw LogError(error, "open the segment", file: path, version: position.segment)
+      }
+      self.path = path
+    }
+    end = position
+    lastBlock = position
+    synchronizedThrough = durable
+    do { writtenAhead = try file.size() } catch { throw LogError(error, "look at the segment", file: path) }
   }
 
   /// Begins a log: makes its first segment.
@@ -68,6 +88,7 @@ struct SegmentWriter {
     } catch {
       throw poison(error, "write a block")
     }
+    lastBlock = end
     end.offset += bytes
     end.version = block.lastVersion
     end.digest = block.digest
@@ -84,6 +105,33 @@ struct SegmentWriter {
     }
     synchronizedThrough = end.offset
   }
+
+  /// Takes the last block back, durably, as if it had never been appended.
+  mutating func retract() throws(LogError) {
+    try checkUsable()
+    do {
+      try file.truncate(to: lastBlock.offset)
+      try file.synchronizeAll()
+    } catch {
+      throw poison(error, "take a block back")
+    }
+    end = lastBlock
+    writtenAhead = end.offset
+    synchronizedThrough = end.offset
+  }
+
+  /// What has to be synchronised, by whoever has the time, for the log to be durable up to its present end.
+  var unsynchronized: (file: any LogFile, end: LogPosition)? {
+    synchronizedThrough < end.offset ? (file, end) : nil
+  }
+
+  /// `end`, or the end of an older segment, is durable.
+  mutating func synchronized(through end: LogPosition) {
+    if end.segment == self.end.segment { synchronizedThrough = max(synchronizedThrough, end.offset) }
+  }
+
+  /// The outcome of somebody else's synchronisation is unknown.
+  mutating func failed(_ error: SystemError) -> LogError { poison(error, "synchronise the log") }
 
   /// Gives back what was written ahead; nothing can be appended afterwards.
   mutating func close() throws(LogError) {
@@ -186,6 +234,7 @@ struct SegmentWriter {
     file = next.file
     path = next.path
     end = start
+    lastBlock = start
     writtenAhead = next.size
     synchronizedThrough = start.offset
     step = min(step * 2, configuration.largestPrewriteBytes)

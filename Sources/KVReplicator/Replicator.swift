@@ -91,7 +91,7 @@ public final class Replicator: Sendable, Service {
   /// synchronised), `closed`, `readOnly`, `full`, `poisoned`, `corrupt`, `system`, or `replication` (the hub's answer does
   /// not fit what the store knows, or the hub refused a commit); `CancellationError`.
   public func syncOnce(_ direction: Direction = .both) async throws -> SyncReport {
-    try store.beginSession()
+    try await store.beginSession()
     defer { store.endSession() }
     let outcome = try await session(direction, isLive: false)
     if let error = outcome.error { throw error }
@@ -110,7 +110,7 @@ public final class Replicator: Sendable, Service {
 
   /// As ``run()``, in one direction or both; throws the same.
   public func run(_ direction: Direction) async throws {
-    try store.beginSession()
+    try await store.beginSession()
     defer { store.endSession() }
     var backoff = Backoff(shortest: configuration.shortestRetry, longest: configuration.longestRetry)
     while !Task.isCancelled, !Task.isShuttingDownGracefully {

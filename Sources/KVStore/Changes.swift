@@ -72,7 +72,7 @@ public struct Changes: AsyncSequence, Sendable {
         let state = backing.state
         if state.version <= version {
           guard case .writable(let core) = backing else { return nil }
-          _ = try await core.publication.wait(for: .versionBeyond(version))
+          _ = try await core.wait(for: .versionBeyond(version))
         } else {
           do { try fetch(through: state.position) } catch {
             throw StoreError.published(error, path: store.path)

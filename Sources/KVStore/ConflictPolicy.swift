@@ -12,7 +12,7 @@ public enum ConflictPolicy: Sendable {
   case localWins
   /// What comes from the hub stands.
   case remoteWins
-  /// Both become one value; nil deletes the key. Runs on the writer thread: keep it short, and the same for the same
+  /// Both become one value; nil deletes the key. Runs while other writes wait: keep it short, and the same for the same
   /// input on every replica. A result of more than 16 MiB cannot be stored, nor one that makes those of one durable step
   /// exceed 80 MiB: then the remote change wins.
   case merge(@Sendable (MergeInput) -> [UInt8]?)

@@ -54,4 +54,6 @@ public struct StoreInformation: Sendable, Equatable {
   public var indexBytes: Int
   /// Bytes preallocated for the tail; 0 in a store opened read-only.
   public var tailBytes: Int
+  /// The oldest read that keeps disk space from being used again, in any process; nil: there is none.
+  public var oldestReader: OldestReader?
 }

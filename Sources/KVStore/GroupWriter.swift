@@ -1,12 +1,16 @@
 // One group of commits on its way into the store: rows into the tail, commits into a block of the log, then one
-// fdatasync, then everything becomes visible at once. Lives on the writer thread.
+// fdatasync, then everything becomes visible at once. Used by one thread at a time, which holds the store's writer lock
+// from `begin` to `end`.
 //
 // Invariants
+// - Whoever gets the writer lock first catches up: with what other processes have published, or, when the last writer died
+//   at it, with what that one left in the log.
 // - The tail's transaction is committed only after the log has the block; until then no reader sees the group.
 // - The tail's open transaction always equals the published state plus the records in `builder`: a write that fails is
 //   taken back by starting the transaction again and applying the records that remain. The same path serves a
 //   generation that runs full in the middle of a group.
-// - A failed log write or commit has an unknown outcome: the store is poisoned and must be reopened.
+// - A failed log write or commit has an unknown outcome: the store is poisoned and must be reopened. A tail that has no
+//   room is none: the block is taken back from the log.
 
 import KVLog
 import LMDB
@@ -19,13 +23,15 @@ final class GroupWriter {
   /// The published state plus what this group has added.
   private(set) var state: StoreState
   private var published: StoreState
+  /// The shared count of groups at which `published` was up to date.
+  private var sequence: UInt64
   private var applier: LogApplier
   /// What lies below the live generation, opened when a look-up first needs it.
   private var below: [Source]?
-  /// False while the group holds only records that the hub repeats on request.
+  /// False while the group holds only relaxed writes, and records that the hub repeats on request.
   private var needsSynchronize = false
-  /// The log has blocks that are not durable yet.
-  private var hasUnsynchronized = false
+  /// Whether the present request completes only when it is durable.
+  private var requestIsDurable = true
   /// Why the present request, or the whole group, cannot go on. A caller's closure may have swallowed the error when
   /// it was thrown, so it is looked at again when the request ends.
   private var requestFailure: (any Error)?
@@ -33,10 +39,10 @@ final class GroupWriter {
   /// Tells a scan of a finished transaction from one of the present transaction.
   private(set) var transactionSerial = 0
 
-  init(_ core: StoreCore) {
+  init(_ core: StoreCore, _ live: Generation) {
     self.core = core
-    generation = core.tail.live
-    published = core.publication.state
+    generation = live
+    (published, sequence) = core.publication.latest
     state = published
     applier = LogApplier(identity: core.identity, tables: generation.tables)
   }
@@ -49,13 +55,58 @@ final class GroupWriter {
 
   // MARK: The group
 
+  /// Waits for the writer lock; `end` gives it up. When this throws it is given up already.
   func begin() throws {
-    if generation.isNearlyFull { try rollGeneration(room: 0) }
-    builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
-    state = published
-    needsSynchronize = false
-    groupFailure = nil
-    try beginTail()
+    try core.locks.writing.lock()
+    do {
+      try catchUp()
+      if generation.isNearlyFull { try rollGeneration(room: 0) }
+      builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
+      state = published
+      needsSynchronize = false
+      groupFailure = nil
+      try beginTail()
+    } catch {
+      abandon()
+      end()
+      throw error
+    }
+  }
+
+  /// Lets other processes write.
+  func end() { core.locks.writing.unlock() }
+
+  private func catchUp() throws {
+    if core.memory.isPoisoned { throw core.poisonedElsewhere() }
+    if core.memory.unfinishedWriter != nil {
+      do { try finishForTheDead() } catch { throw core.poison(error) }
+    } else if core.memory.sequence != sequence {
+      let sequence = core.memory.sequence
+      adopt(try core.resumeLog(), sequence)
+    }
+    let live = try core.tail.live()
+    if live !== generation { enter(live) }
+  }
+
+  /// A process died after it had begun to append. What it had appended whole counts; the rest never was.
+  private func finishForTheDead() throws {
+    var recovery = Recovery(tail: core.tail, identity: core.identity, state: try core.visibleState())
+    try core.log.recover(after: recovery.state.position) { try recovery.apply($0) }
+    core.noteLog(recovery.state)
+    adopt(recovery.state, core.memory.published(watchingHere: core.watch.isWatching))
+    core.memory.unfinishedWriter = nil
+  }
+
+  private func adopt(_ state: StoreState, _ sequence: UInt64) {
+    published = state
+    self.sequence = sequence
+    core.idleSnapshots.expire()
+    core.publication.publish(state, sequence)
+  }
+
+  private func enter(_ live: Generation) {
+    generation = live
+    applier = LogApplier(identity: core.identity, tables: live.tables)
   }
 
   /// Runs one request of the group; when it throws, nothing of it remains.
@@ -66,6 +117,7 @@ final class GroupWriter {
     do {
       transactionSerial += 1
       requestFailure = nil
+      requestIsDurable = request.isDurable
       try request.run(self)
       if let requestFailure { throw requestFailure }
       guard builder.byteCount < StoreLimits.largestGroupBytes else {
@@ -88,7 +140,7 @@ final class GroupWriter {
     if requestFailure == nil { requestFailure = error }
   }
 
-  /// Makes the group durable and visible.
+  /// Makes the group visible, and durable if anybody in it asked for that.
   func finish() throws {
     below = nil
     if let groupFailure {
@@ -97,28 +149,49 @@ final class GroupWriter {
     }
     guard !builder.isEmpty else {
       abandon()
+      if needsSynchronize { try makeDurable() }
       return
     }
+    core.memory.unfinishedWriter = core.process
     let end: LogPosition
     do throws(LogError) {
       end = try core.log.append(&builder)
     } catch {
       abandon()
       // A log that could not grow has appended nothing and goes on; any other failure poisoned it.
-      throw error.kind == .full ? error : core.poison(error)
+      guard error.kind == .full else { throw core.poison(error) }
+      core.memory.unfinishedWriter = nil
+      throw error
     }
     do {
-      if needsSynchronize { try synchronize() } else { hasUnsynchronized = true }
+      if needsSynchronize { try core.log.synchronize() }
       state.position = end
       try commitTail()
+    } catch let error where StoreError.isFull(error) {
+      // The tail has no room, and nobody has seen the block.
+      abandon()
+      do { try core.log.retract() } catch { throw core.poison(error) }
+      core.noteLog(published)
+      core.memory.unfinishedWriter = nil
+      throw error
     } catch {
       abandon()
       throw core.poison(error)
     }
-    published = state
-    core.idleSnapshots.expire()
-    core.publication.publish(state)
+    core.noteLog(state)
+    adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
+    core.memory.unfinishedWriter = nil
+    if core.memory.durableVersion < state.version || !needsSynchronize { core.synchronizer.arm(core) }
   }
+
+  /// Everything appended so far is durable when this returns.
+  private func makeDurable() throws {
+    do { try core.log.synchronize() } catch { throw core.poison(error) }
+    core.noteLog(published)
+  }
+
+  /// The present request completes only when everything before it is durable.
+  func requireDurability() { needsSynchronize = true }
 
   func abandon() {
     below = nil
@@ -141,11 +214,6 @@ final class GroupWriter {
   private func commitOpenTransaction() throws(LMDBError) {
     guard let open = writer.take() else { preconditionFailure("a group commits an open transaction") }
     try open.commit()
-  }
-
-  private func synchronize() throws(LogError) {
-    try core.log.synchronize()
-    hasUnsynchronized = false
   }
 
   // MARK: The tail's transaction
@@ -195,11 +263,11 @@ final class GroupWriter {
     below = nil
     try core.folder.waitForRoom(core)
     // A fold must never run ahead of the durable log.
-    if hasUnsynchronized { try synchronize() }
+    do { try core.log.synchronize() } catch { throw core.poison(error) }
+    _ = try generation.environment.checkReaders()
     try core.tail.roll(room: bytes)
     core.folder.wake()
-    generation = core.tail.live
-    applier = LogApplier(identity: core.identity, tables: generation.tables)
+    enter(try core.tail.live())
   }
 
   /// Runs `body` on the tail; when the generation is full, continues in the next one.
@@ -260,7 +328,7 @@ final class GroupWriter {
     let bytes = builder.openPayloadBytes
     builder.endCommit()
     state.committed(closed, bytes: bytes, digest: builder.digest, identity: core.identity)
-    needsSynchronize = true
+    needsSynchronize = needsSynchronize || requestIsDurable
     return closed.version
   }
 

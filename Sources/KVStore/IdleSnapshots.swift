@@ -2,8 +2,9 @@
 // in a list and no reader of its own.
 //
 // Invariants
-// - A snapshot in here shows the present: all are let go of when a group becomes visible, before anybody is told.
-// - None holds anything back: all are let go of too when the index commits or a generation retires.
+// - A snapshot is only handed out while it shows the present: while the shared era is the one it was taken in.
+// - None holds anything back for long: what this process changes lets go of all, what another one changes does when the
+//   watching thread notices.
 // - A snapshot that somebody still refers to (a scan that outlives its read) never comes in here.
 
 import Synchronization
@@ -15,37 +16,53 @@ final class IdleSnapshots: Sendable {
   }
 
   private struct Contents {
-    /// Counts what makes snapshots old.
-    var era: UInt64 = 0
     var idle: [Idle] = []
     var isClosed = false
   }
 
+  private let memory: SharedMemory
   private let contents = Mutex(Contents())
 
+  init(_ memory: SharedMemory) { self.memory = memory }
+
   /// Read before the sources of a new snapshot are taken.
-  var era: UInt64 { contents.withLock { $0.era } }
+  var era: UInt64 { memory.era }
 
-  func take() -> Snapshot? { contents.withLock { $0.idle.popLast() }?.snapshot }
+  var hasAny: Bool { contents.withLock { !$0.idle.isEmpty } }
 
-  /// Keeps the snapshot for the next read, if it is still current and nobody else has it.
-  func giveBack(_ snapshot: consuming Snapshot) {
-    guard isKnownUniquelyReferenced(&snapshot) else { return }
+  func take() -> Snapshot? {
+    guard let snapshot = contents.withLock({ $0.idle.popLast() })?.snapshot else { return nil }
+    return snapshot.era == memory.era ? snapshot : nil
+  }
+
+  /// Keeps the snapshot for the next read, if it is still current and nobody else has it. Says whether it was kept.
+  func giveBack(_ snapshot: consuming Snapshot) -> Bool {
+    guard isKnownUniquelyReferenced(&snapshot), snapshot.era == memory.era else { return false }
     let idle = Idle(snapshot: snapshot)
-    contents.withLock { contents in
-      if !contents.isClosed, contents.era == idle.snapshot.era { contents.idle.append(idle) }
+    return contents.withLock { contents in
+      if !contents.isClosed { contents.idle.append(idle) }
+      return !contents.isClosed
     }
   }
 
   /// What snapshots show, or hold on to, has changed.
   func expire(closing: Bool = false) {
     let expired = contents.withLock { contents in
-      contents.era += 1
       contents.isClosed = contents.isClosed || closing
       defer { contents.idle.removeAll(keepingCapacity: true) }
       return contents.idle
     }
     // Their readers end here, outside the lock.
+    withExtendedLifetime(expired) {}
+  }
+
+  /// Lets go of what another process has made old.
+  func expireOld() {
+    let era = memory.era
+    let expired = contents.withLock { contents in
+      defer { contents.idle.removeAll { $0.snapshot.era != era } }
+      return contents.idle.filter { $0.snapshot.era != era }
+    }
     withExtendedLifetime(expired) {}
   }
 }

@@ -47,7 +47,8 @@ final class Index: Sendable {
   // MARK: Folding
 
   /// Copies a sealed generation into the index in key order, in transactions of bounded size. Durable when it returns.
-  func fold(_ generation: Generation, didCommit: () -> Void) throws {
+  /// `didCommit` is told the number of each.
+  func fold(_ generation: Generation, didCommit: (Int) -> Void) throws {
     let source = try generation.source()
     guard let state = try Index.state(source) else { return }
     let cursor = try source.reader.cursor(source.tables.rows)
@@ -56,15 +57,17 @@ final class Index: Sendable {
     while more {
       var writer = try environment.beginWrite()
       more = try foldRows(cursor, atMost: rowsPerTransaction(folding, writer), into: &writer)
+      let transaction = writer.transactionID
       try writer.commit()
-      didCommit()
+      didCommit(transaction)
     }
     var writer = try environment.beginWrite()
     try foldVoids(source, state: state, into: &writer)
     try copyAll(source.reader.cursor(source.tables.conflicts), to: tables.conflicts, in: &writer)
     try copyAll(source.reader.cursor(source.tables.state), to: tables.state, in: &writer)
+    let transaction = writer.transactionID
     try writer.commit()
-    didCommit()
+    didCommit(transaction)
   }
 
   /// How many of `folding` rows, in key order, dirty `foldPages` leaf pages of the index. The fewer rows a fold has for

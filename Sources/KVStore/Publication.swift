@@ -28,6 +28,8 @@ final class Publication: Sendable {
 
   private struct Contents {
     var state: StoreState
+    /// The shared count of groups at which `state` was the newest.
+    var sequence: UInt64
     var failure: StoreError?
     var waiters: [UInt64: Waiter] = [:]
     var nextWaiter: UInt64 = 0
@@ -35,16 +37,22 @@ final class Publication: Sendable {
 
   private let contents: Mutex<Contents>
 
-  init(_ state: StoreState) {
-    contents = Mutex(Contents(state: state))
+  init(_ state: StoreState, _ sequence: UInt64) {
+    contents = Mutex(Contents(state: state, sequence: sequence))
   }
 
   var state: StoreState { contents.withLock { $0.state } }
   var failure: StoreError? { contents.withLock { $0.failure } }
 
-  func publish(_ state: StoreState) {
-    let met = contents.withLock { contents in
+  var latest: (state: StoreState, sequence: UInt64) { contents.withLock { ($0.state, $0.sequence) } }
+  var hasWaiters: Bool { contents.withLock { !$0.waiters.isEmpty } }
+
+  /// An older state than is known changes nothing.
+  func publish(_ state: StoreState, _ sequence: UInt64) {
+    let met = contents.withLock { contents -> [UInt64: Waiter] in
+      guard sequence >= contents.sequence else { return [:] }
       contents.state = state
+      contents.sequence = sequence
       let met = contents.waiters.filter { $0.value.condition.isMet(by: state) }
       for id in met.keys { contents.waiters[id] = nil }
       return met
@@ -62,8 +70,8 @@ final class Publication: Sendable {
     for waiter in waiters.values { waiter.continuation.resume(throwing: error) }
   }
 
-  /// Suspends until the condition is met; no thread waits meanwhile.
-  func wait(for condition: Condition) async throws -> StoreState {
+  /// Suspends until the condition is met; no thread waits meanwhile. Calls `waiting` once it waits.
+  func wait(for condition: Condition, waiting: @Sendable () -> Void) async throws -> StoreState {
     let id = contents.withLock { contents in
       contents.nextWaiter += 1
       return contents.nextWaiter
@@ -77,7 +85,7 @@ final class Publication: Sendable {
           contents.waiters[id] = Waiter(condition: condition, continuation: continuation)
           return nil
         }
-        if let outcome { continuation.resume(with: outcome) }
+        if let outcome { continuation.resume(with: outcome) } else { waiting() }
       }
     } onCancel: {
       let waiter = contents.withLock { $0.waiters.removeValue(forKey: id) }

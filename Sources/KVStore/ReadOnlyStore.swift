@@ -18,12 +18,16 @@ final class ReadOnlyStore: @unchecked Sendable {
   private let path: String
   let state: StoreState
   let index: Index
+  /// What the processes share that have the store open; nil when there were none at the time.
+  let memory: SharedMemory?
+  let ownProcess = getpid()
   /// Kept for its readers; its files have no names any more.
   private let tail: Tail?
 
   init(_ directory: StoreDirectory, identity: Identity, configuration: LogConfiguration) throws {
     path = directory.path
     index = try Index(path: directory.index, readOnly: true)
+    memory = try? SharedMemory(joining: Tail.memoryPath(directory.tail))
     var attempts = 0
     while true {
       do {

@@ -26,7 +26,7 @@ extension Store {
   /// The oldest version after which the log can be read.
   package func floor() throws -> Version {
     let core = try core()
-    return core.log.firstVersion - 1
+    return try published { try core.log.firstVersion - 1 }
   }
 
   /// What is published of a replica's progress; nil: never heard of it.
@@ -46,6 +46,7 @@ extension Store {
   /// Published commits after `after`, those of `replica` left out; about `maximumBytes` at most unless one commit is
   /// larger. `through` covers what was left out too. nil at the head.
   package func feedSegment(after: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
+    try shipOnlyDurable()
     let state = state
     guard after < state.version else { return nil }
     var feed = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)

@@ -3,22 +3,28 @@
 import Foundation
 package import KVLog
 import LMDB
+import Synchronization
 
 extension Store {
   /// How a store is opened. The defaults suit a program that owns its store.
   public struct Options: Sendable {
     /// Creates the store when there is none; otherwise that is ``StoreError/Code/noStore``.
     public var createIfMissing = true
-    /// Opens a view of what is durable now, beside a writer in another process, without changing data. Its reads are one
+    /// Opens a view of what is durable now, beside other processes that write, without changing data. Its reads are one
     /// at a time. It takes a reader's slot in `index.mdb-lock` and needs write permission to that one file; on a
     /// read-only mount it works without.
     public var readOnly = false
-    /// What becomes of log that is no longer needed here.
+    /// When a write returns that does not say so itself.
+    public var durability = Durability.durable
+    /// What becomes of log that is no longer needed here. Of several processes with the store open, the one that keeps the
+    /// most has its way.
     public var logRetention = LogRetention.acknowledged(bytes: StoreLimits.retainedLogBytes)
     /// Where a segment file of the log is sealed and the next one begins, in bytes.
     public var segmentBytes = 64 << 20
 
     package var fileSystem: any LogFileSystem = PosixFileSystem()
+    package var generationBytes = StoreLimits.largestGenerationBytes
+    package var leaseMilliseconds = StoreLimits.leaseMilliseconds
 
     /// The defaults.
     public init() {}
@@ -30,15 +36,33 @@ extension Store {
     case all
     /// Those whose commits are all folded and acknowledged, apart from the newest `bytes` of log.
     case acknowledged(bytes: Int)
+
+    /// The bytes to keep.
+    var bytes: UInt64 {
+      switch self {
+      case .all: .max
+      case .acknowledged(let bytes): UInt64(max(0, bytes))
+      }
+    }
+  }
+
+  /// What has happened to a write when it returns.
+  public enum Durability: Sendable, Hashable {
+    /// It is on the medium: it survives a loss of power. One fdatasync for all writes that wait at the same time.
+    case durable
+    /// The operating system has it: it survives the end of the process, however sudden. It is synchronised within 100 ms; a
+    /// loss of power before that takes it, and everything written after it, and nothing else.
+    case relaxed
   }
 
   /// Opens the store at `path`, creating it by default; recovers what a crash has left.
   ///
   /// What recovery shows is durable when this returns. It takes as long as replaying the log behind the index: after
-  /// a crash what fits into the tail, after a clean close nothing. A store is open in one process for writing, and
-  /// once in a process, be it for writing or reading.
+  /// a crash what fits into the tail, after a clean close nothing. Any number of processes may have a store open, each of
+  /// them once; only the first to open it has anything to recover.
   ///
-  /// Throws ``StoreError``: `noStore`, `foreign`, `newerFormat`, `inUse`, `notAllowed`, `corrupt`, `full`, `system`; for
+  /// Throws ``StoreError``: `noStore`, `foreign`, `newerFormat`, `inUse` (this process has it open; or another one has been
+  /// opening or closing it for 30 s), `notAllowed` (permissions; a network file system), `corrupt`, `full`, `system`; for
   /// reading also `expired`, when the writer was faster ten times.
   public static func open(at path: String, options: Options = Options()) async throws -> Store {
     try await onBlockingThread { try openBlocking(at: path, options: options) }
@@ -67,37 +91,82 @@ extension Store {
   }
 
   private static func openForWriting(_ path: String, _ options: Options) throws -> Store {
+    ForkGuard.install()
     let directory = StoreDirectory(path: path)
     if try directory.content() == .vacant {
       guard options.createIfMissing else { throw noStore(path) }
       try directory.make()
     }
-    let lock = try StoreLock(directory.lock, store: path)
-    // Looked at again under the lock: somebody else may have created the store meanwhile.
-    let manifest =
-      try directory.content() == .store
-      ? try directory.readManifest() : try directory.create { logConfiguration(directory, $0, options) }
-    try directory.checkParts()
-    let configuration = logConfiguration(directory, manifest.identity, options)
-
-    let index = try Index(path: directory.index, readOnly: false)
-    let state = try Index.state(index.source()) ?? StoreState(start: manifest.identity)
-    var recovery = Recovery(
-      tail: try Tail(directory: directory.tail), identity: manifest.identity, state: state)
-    let log: ReplicationLog
+    try FileSystemKind.refuseNetwork(path)
+    let locks = try StoreLocks(directory)
+    let (core, manifest) = try locks.whileOpening { isAlone throws -> (StoreCore, StoreManifest) in
+      let manifest = try findOrCreate(directory, isAlone: isAlone, options)
+      try directory.checkParts()
+      let configuration = logConfiguration(directory, manifest.identity, options)
+      let core =
+        isAlone
+        ? try recover(directory, configuration, locks, options) : try join(directory, configuration, locks, options)
+      core.memory.retain(options.logRetention.bytes)
+      return (core, manifest)
+    }
+    core.leaseMilliseconds.store(options.leaseMilliseconds, ordering: .relaxed)
     do {
-      log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
-      try log.synchronize()
+      try core.start()
     } catch {
-      recovery.tail.removeFiles()
+      stop(core)
       throw error
     }
-    let core = StoreCore(
-      path: path, identity: manifest.identity, log: log, tail: recovery.tail, index: index, state: recovery.state,
-      retention: options.logRetention, lock: lock)
-    core.folder.start(core)
-    core.writer.start(core)
-    return Store(path: path, manifest: manifest, configuration: configuration, backing: .writable(core))
+    return Store(
+      path: path, manifest: manifest, configuration: core.log.configuration, durability: options.durability,
+      backing: .writable(core))
+  }
+
+  private static func findOrCreate(
+    _ directory: StoreDirectory, isAlone: Bool, _ options: Options
+  ) throws -> StoreManifest {
+    // Looked at again under the lock: somebody else may have created the store meanwhile.
+    if try directory.content() == .store { return try directory.readManifest() }
+    guard isAlone else {
+      throw StoreError(.inUse, "another process has the store for itself. Wait until it is done.", path: directory.path)
+    }
+    return try directory.create { logConfiguration(directory, $0, options) }
+  }
+
+  /// The first process to open the store: whatever an earlier one has left, the log says what the store is.
+  private static func recover(
+    _ directory: StoreDirectory, _ configuration: LogConfiguration, _ locks: StoreLocks, _ options: Options
+  ) throws -> StoreCore {
+    let index = try Index(path: directory.index, readOnly: false)
+    let state = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
+    let tail = try Tail(creating: directory.tail, largestBytes: options.generationBytes)
+    var recovery = Recovery(tail: tail, identity: configuration.identity, state: state)
+    do {
+      let log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
+      try log.synchronize()
+      let core = StoreCore(
+        path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index,
+        state: recovery.state, sequence: tail.memory.sequence, locks: locks)
+      core.noteLog(recovery.state)
+      return core
+    } catch {
+      tail.removeFiles()
+      throw error
+    }
+  }
+
+  /// Other processes have the store open: what they have published is all there is.
+  private static func join(
+    _ directory: StoreDirectory, _ configuration: LogConfiguration, _ locks: StoreLocks, _ options: Options
+  ) throws -> StoreCore {
+    let index = try Index(path: directory.index, readOnly: false)
+    let tail = try Tail(joining: directory.tail, largestBytes: options.generationBytes)
+    let sequence = tail.memory.sequence
+    let state = try tail.state(index) ?? StoreState(start: configuration.identity)
+    // Where that is, is only true under the writer's lock: the first write resumes there.
+    let log = try ReplicationLog.join(configuration, at: state.position, synchronizedThrough: 0)
+    return StoreCore(
+      path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index, state: state,
+      sequence: sequence - 1, locks: locks)
   }
 
   private static func openForReading(_ path: String, _ options: Options) throws -> Store {
@@ -107,7 +176,9 @@ extension Store {
     try directory.checkParts()
     let configuration = logConfiguration(directory, manifest.identity, options)
     let view = try ReadOnlyStore(directory, identity: manifest.identity, configuration: configuration)
-    return Store(path: path, manifest: manifest, configuration: configuration, backing: .readOnly(view))
+    return Store(
+      path: path, manifest: manifest, configuration: configuration, durability: options.durability,
+      backing: .readOnly(view))
   }
 }
 
@@ -126,7 +197,7 @@ struct Recovery {
   mutating func apply(_ block: borrowing Block) throws {
     while true {
       do {
-        return try apply(block, to: tail.live)
+        return try apply(block, to: try tail.live())
       } catch let error as LMDBError where error.code == .mapFull {
         // A generation that took nothing is followed by a larger one.
         try tail.roll(room: block.records.count)

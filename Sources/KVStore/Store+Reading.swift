@@ -50,17 +50,18 @@ extension Store {
   public func information() throws -> StoreInformation {
     let (keys, state) = try read { (try $0.liveKeys(), try $0.state) }
     let segments = try published { try SegmentDirectory.segments(configuration) }
-    let (indexBytes, tailBytes) =
+    let (indexBytes, tailBytes, oldestReader) =
       switch try backing() {
-      case .writable(let core): (core.index.usedBytes, core.tail.diskBytes)
-      case .readOnly(let store): (store.index.usedBytes, 0)
+      case .writable(let core):
+        (core.index.usedBytes, core.tail.diskBytes, try published { try core.oldestReader() })
+      case .readOnly(let store): (store.index.usedBytes, 0, try published { try store.oldestReader() })
       }
     return StoreInformation(
       path: path, identity: identity, incarnation: incarnation,
       hubEpoch: state.hubEpoch == .zero ? nil : state.hubEpoch,
       counters: Counters(state), keys: keys, logBytes: segments.reduce(0) { $0 + Int($1.bytes) },
       logSegments: segments.count, firstLogVersion: segments.first?.firstVersion ?? 1, indexBytes: indexBytes,
-      tailBytes: tailBytes)
+      tailBytes: tailBytes, oldestReader: oldestReader)
   }
 
   /// Up to `limit` entries of the conflict journal after `id`, oldest first. The journal grows with every conflict and
@@ -74,7 +75,7 @@ extension StoreCore {
   func read<Result>(_ body: (Snapshot) throws -> Result) throws -> Result {
     let snapshot = try idleSnapshots.take() ?? snapshot()
     let result = try snapshot.run(body)
-    idleSnapshots.giveBack(snapshot)
+    if idleSnapshots.giveBack(snapshot) { watch.need(memory) }
     return result
   }
 

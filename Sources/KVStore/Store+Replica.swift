@@ -33,21 +33,6 @@ package struct Acknowledged: Sendable, Equatable {
 }
 
 extension Store {
-  /// Claims the store for one session with a hub: two at once would count what the hub decided twice. Throws `.inUse`
-  /// while there is one; `endSession` ends it.
-  package func beginSession() throws(StoreError) {
-    let isFree = hasSession.withLock { hasSession in
-      defer { hasSession = true }
-      return !hasSession
-    }
-    if !isFree {
-      throw StoreError(
-        .inUse, "the store is being synchronised already. Wait for that, or cancel it.", path: path)
-    }
-  }
-
-  package func endSession() { hasSession.withLock { $0 = false } }
-
   package func replicaState() -> ReplicaState {
     let state = state
     return ReplicaState(
@@ -61,7 +46,7 @@ extension Store {
   }
 
   private var firstLogVersion: Version {
-    if case .writable(let core)? = try? backing() { return core.log.firstVersion }
+    if case .writable(let core)? = try? backing() { return (try? core.log.firstVersion) ?? 1 }
     return 1
   }
 
@@ -107,7 +92,8 @@ extension Store {
   /// The next run of pending commits after `after` (the version that the hub expects to continue from), void changes
   /// taken out; at least one commit, and no more than `maximumBytes` unless a single commit is larger. nil: none.
   package func pushSegment(after: Version, maximumBytes: Int) throws -> PushSegment? {
-    try read { snapshot in
+    try shipOnlyDurable()
+    return try read { snapshot in
       let state = try snapshot.state
       let start = max(after, state.acknowledged)
       guard state.hasPending, start < state.version else { return nil }
@@ -139,7 +125,9 @@ extension Store {
   package func acknowledge(
     _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity
   ) async throws -> Acknowledged {
-    try await perform { [self] group in
+    let token = lease
+    return try await perform { [self] group in
+      try group.checkLease(token)
       try group.checkHub(epoch)
       var outcome = Acknowledged(reoffered: 0, holdUntil: 0)
       guard ack.through > group.state.shipped else { return outcome }
@@ -226,8 +214,10 @@ extension Store {
   /// is not synced on its own.
   package func apply(_ feed: CommitSegment, epoch: Identity, policy: ConflictPolicy) async throws -> FeedOutcome {
     var total = FeedOutcome()
+    let token = lease
     while true {
       let outcome = try await perform { [path] group in
+        try group.checkLease(token)
         do {
           return try group.apply(feed, epoch: epoch, policy: policy)
         } catch let error as LogFormatError {
@@ -244,7 +234,7 @@ extension Store {
 
   /// Suspends until the store's version is beyond `version`.
   package func advance(beyond version: Version) async throws -> Version {
-    try await core().publication.wait(for: .versionBeyond(version)).version
+    try await core().wait(for: .versionBeyond(version)).version
   }
 
   func published<Result>(_ body: () throws -> Result) throws -> Result {

@@ -33,7 +33,7 @@ public struct VerificationReport: Sendable, Equatable {
 }
 
 extension Store {
-  /// Checks a store without changing its data, beside a writer in another process too; in the process that has it open it
+  /// Checks a store without changing its data, beside other processes that write to it; in the process that has it open it
   /// throws `inUse`. Like opening read-only it takes a reader's slot in `index.mdb-lock` and needs write permission to
   /// that one file, except on a read-only mount. Memory does not grow with the store.
   ///

@@ -1,7 +1,7 @@
 // The user's handle of an open store.
 //
 // Invariants
-// - One handle writes; read-only handles of other processes, one in each, see what was durable when they were opened.
+// - A process has one handle of a store; handles of several processes read and write it at once.
 // - All state is in the core, which the threads share; the handle only starts and stops them.
 
 import Dispatch
@@ -12,7 +12,9 @@ import Synchronization
 ///
 /// Every write succeeds locally, with no network, and is durable when it returns. Reads are synchronous and run in
 /// parallel (one at a time in a store opened read-only); writes are asynchronous, with blocking variants for tools. A
-/// `Store` may be used from any thread, and must not be used in a child process after `fork`.
+/// `Store` may be used from any thread. Several processes may have the same store open, one `Store` each: what a write has
+/// returned for in one, the next read in another sees. In a child process after `fork` every operation throws
+/// ``StoreError/Code/inUse``.
 ///
 /// ```swift
 /// let store = try await Store.open(at: "field-notes")
@@ -32,9 +34,12 @@ public final class Store: Sendable {
   /// Changes when a copy of the store begins a life of its own.
   public let incarnation: Identity
   let configuration: LogConfiguration
+  let durability: Durability
+  /// See `ForkGuard`.
+  private let generation = ForkGuard.generation
   let streams = StreamCache()
   private let contents: Mutex<Contents>
-  /// Whether a replicator is at work.
+  /// Whether a replicator of this process is at work.
   let hasSession = Mutex(false)
   /// True while a close is under way.
   private let closing = Monitor(false)
@@ -46,9 +51,12 @@ public final class Store: Sendable {
     var lastState: StoreState
   }
 
-  init(path: String, manifest: StoreManifest, configuration: LogConfiguration, backing: Backing) {
+  init(
+    path: String, manifest: StoreManifest, configuration: LogConfiguration, durability: Durability, backing: Backing
+  ) {
     self.path = path
     self.configuration = configuration
+    self.durability = durability
     contents = Mutex(Contents(backing: backing, lastState: backing.state))
     identity = manifest.identity
     incarnation = manifest.incarnation
@@ -57,7 +65,10 @@ public final class Store: Sendable {
   deinit {
     // Without `close` nothing is lost: the next opening replays the log.
     guard case .writable(let core) = contents.withLock({ $0.backing }) else { return }
-    if core.writer.isCurrent {
+    if generation != ForkGuard.generation {
+      // All of it belongs to the parent.
+      _ = unsafe Unmanaged.passRetained(core)
+    } else if core.writer.isCurrent {
       BlockingWork.queue.async { Store.stop(core) }
     } else {
       Store.stop(core)
@@ -88,30 +99,44 @@ public final class Store: Sendable {
       return ()
     }
     defer { closing.update { $0 = false } }
+    if generation != ForkGuard.generation { return }
     let backing = contents.withLock { $0.backing.take() }
     streams.removeAll()
     guard case .writable(let core) = backing else { return }
-    defer {
-      Store.stop(core)
-      contents.withLock { $0.lastState = core.publication.state }
-    }
-    core.writer.stop()
     do {
-      if core.publication.failure == nil { try core.log.synchronize() }
-      try core.folder.finish(core)
-      if core.publication.failure == nil { try core.log.close() }
+      try Store.stop(core, folding: true)
     } catch {
+      contents.withLock { $0.lastState = core.publication.state }
       throw StoreError.published(error, path: path)
     }
+    contents.withLock { $0.lastState = core.publication.state }
   }
 
-  private static func stop(_ core: StoreCore) {
+  static func stop(_ core: StoreCore) { try? stop(core, folding: false) }
+
+  /// Ends the threads and gives the store up. The last process to do so leaves nothing to replay.
+  private static func stop(_ core: StoreCore, folding: Bool) throws {
     core.writer.stop()
+    core.synchronizer.stop()
     core.folder.stop()
-    core.publication.fail(.closed)
-    core.idleSnapshots.expire(closing: true)
-    core.tail.removeFiles()
-    core.lock.release()
+    core.watch.stop(core.memory)
+    _ = core.state
+    defer {
+      core.publication.fail(.closed)
+      core.idleSnapshots.expire(closing: true)
+      core.locks.release()
+    }
+    try core.locks.whileClosing { isLast in
+      defer { if isLast { core.tail.removeFiles() } }
+      // Of a poisoned store, or one in which the last writer died at work, the next opening finds out what it holds.
+      guard core.publication.failure == nil, !core.memory.isPoisoned else { return }
+      try core.log.synchronize()
+      guard isLast, folding, core.memory.unfinishedWriter == nil else { return }
+      try core.resumeLog()
+      try core.log.synchronize()
+      try core.folder.finish(core)
+      try core.log.close()
+    }
   }
 
   /// The writable core; throws when the store is read-only or closed.
@@ -123,6 +148,10 @@ public final class Store: Sendable {
   }
 
   func backing() throws(StoreError) -> Backing {
+    guard generation == ForkGuard.generation else {
+      throw StoreError(
+        .inUse, "the store was opened before this process was forked. Open it in this process.", path: path)
+    }
     guard let backing = contents.withLock({ $0.backing }) else {
       throw StoreError(.closed, StoreError.closed.message, path: path)
     }
@@ -138,7 +167,7 @@ public final class Store: Sendable {
 extension Store.Backing {
   var state: StoreState {
     switch self {
-    case .writable(let core): core.publication.state
+    case .writable(let core): core.state
     case .readOnly(let store): store.state
     }
   }

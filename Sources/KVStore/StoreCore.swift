@@ -1,8 +1,10 @@
 // What the threads of an open store share. `Store` is the user's handle; the core lives until the last thread and the
 // last snapshot have let go of it.
 
+import Foundation
 import KVLog
 import LMDB
+import Synchronization
 
 final class StoreCore: Sendable {
   let path: String
@@ -11,31 +13,99 @@ final class StoreCore: Sendable {
   let tail: Tail
   let index: Index
   let publication: Publication
-  let idleSnapshots = IdleSnapshots()
+  let idleSnapshots: IdleSnapshots
   let folder = Folder()
-  let writer = WriterThread()
-  let retention: Store.LogRetention
-  let lock: StoreLock
+  let writer = WriteQueue()
+  let synchronizer = Synchronizer()
+  let watch = Watch()
+  let locks: StoreLocks
+  /// What all processes with the store open share.
+  let memory: SharedMemory
+  /// The lease that this process believes to hold; 0: none.
+  let lease = Atomic<UInt64>(0)
+  let leaseMilliseconds = Atomic(StoreLimits.leaseMilliseconds)
+  /// This process.
+  let process = getpid()
 
   init(
     path: String, identity: Identity, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
-    retention: Store.LogRetention, lock: StoreLock
+    sequence: UInt64, locks: StoreLocks
   ) {
     self.path = path
     self.identity = identity
     self.log = log
     self.tail = tail
     self.index = index
-    self.retention = retention
-    self.lock = lock
-    publication = Publication(state)
+    self.locks = locks
+    memory = tail.memory
+    idleSnapshots = IdleSnapshots(tail.memory)
+    publication = Publication(state, sequence)
   }
 
-  /// Readers of everything, newest first, that agree on one version: taken under the tail's lock, so that no
-  /// generation can be sealed, hence none folded, between the first reader and the last.
-  func sources(live: Bool) throws(LMDBError) -> [Source] {
+  func start() throws {
+    writer.start(self, GroupWriter(self, try tail.live()))
+    folder.start(self)
+    watch.start(self)
+  }
+
+  /// Readers of everything, newest first, that agree on one version.
+  func sources(live: Bool) throws -> [Source] {
     try tail.withSources(live: live, index: index)
   }
+
+  // MARK: What is visible
+
+  /// The newest state that any process has made visible. When it cannot be read, the newest known here.
+  var state: StoreState {
+    let sequence = memory.sequence
+    let known = publication.latest
+    guard known.sequence < sequence, let state = try? visibleState() else { return known.state }
+    publication.publish(state, sequence)
+    return publication.state
+  }
+
+  /// The state as the tail and the index have it.
+  func visibleState() throws -> StoreState {
+    try tail.state(index) ?? StoreState(start: identity)
+  }
+
+  /// Suspends until the condition is met, by whichever process.
+  func wait(for condition: Publication.Condition) async throws -> StoreState {
+    _ = state
+    return try await publication.wait(for: condition) { [self] in
+      watch.need(memory)
+      _ = state
+    }
+  }
+
+  /// Looks at what other processes have done.
+  func follow() {
+    if memory.isPoisoned { _ = poisonedElsewhere() }
+    idleSnapshots.expireOld()
+    if publication.hasWaiters { _ = state }
+    // What cannot be opened now is reported by the reads and writes that need it.
+    try? tail.refresh()
+    folder.wake()
+  }
+
+  /// Under the writer's lock: goes on where the last process to write has stopped. Gives the state as of there.
+  @discardableResult
+  func resumeLog() throws -> StoreState {
+    let state = try visibleState()
+    let end = memory.logEnd
+    try log.resume(at: end.position(state), synchronizedThrough: end.durable)
+    return state
+  }
+
+  /// Under the writer's lock: where the log goes on, for the next process to write. `state` is as of its end.
+  func noteLog(_ state: StoreState) {
+    let end = log.end
+    let durable = log.synchronizedThrough
+    memory.logEnd = SharedMemory.LogEnd(segment: end.segment, offset: end.offset, durable: durable)
+    if durable == end.offset { memory.durableVersion = state.version }
+  }
+
+  // MARK: Failure
 
   /// Makes every further write fail with one clear error; reading goes on.
   func poison(_ error: any Error) -> any Error {
@@ -44,7 +114,26 @@ final class StoreCore: Sendable {
       "a write failed with an unknown outcome (\(error)); the store takes no more writes. Close and reopen it: what was acknowledged is safe.",
       path: path)
     publication.fail(poisoned)
+    memory.poison()
     folder.wake()
     return poisoned
+  }
+
+  /// Another process has poisoned the store.
+  func poisonedElsewhere() -> any Error {
+    let poisoned = StoreError(
+      .poisoned,
+      "a write of another process failed with an unknown outcome; the store takes no more writes. Close it in all processes and reopen it: what was acknowledged is safe.",
+      path: path)
+    publication.fail(poisoned)
+    folder.wake()
+    return publication.failure ?? poisoned
+  }
+}
+
+extension SharedMemory.LogEnd {
+  /// The place, at which the log stands where `state` does.
+  func position(_ state: StoreState) -> LogPosition {
+    LogPosition(segment: segment, offset: offset, version: state.version, digest: state.position.digest)
   }
 }

@@ -1,8 +1,8 @@
 // A store's directory: what lies where, how it is created so that a crash leaves either no store or a whole one, and
 // how anything else that may be at the path is refused.
 //
-//   kvsync.store   manifest            log/     segments of the replication log
-//   lock           the writer's lock   tail/    scratch: generations of the tail
+//   kvsync.store   manifest                 log/     segments of the replication log
+//   lock*          locks, empty files       tail/    scratch: generations of the tail, and what processes share
 //   index.mdb      the index
 
 import Foundation
@@ -19,9 +19,10 @@ struct StoreDirectory {
   var tail: String { "\(path)/tail" }
   private var creating: String { "\(path)/\(StoreManifest.creating)" }
 
-  private static let ownNames: Set<String> = [
-    "lock", "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating,
-  ]
+  private static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
+  private static let ownNames = lockNames.union([
+    "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating,
+  ])
 
   enum Content {
     case store
@@ -44,8 +45,8 @@ struct StoreDirectory {
     guard errno == ENOENT, let names = try? FileManager.default.contentsOfDirectory(atPath: path) else {
       throw StoreError(.notAllowed, "the directory cannot be read. Check its permissions.", path: path)
     }
-    // The lock is taken before the first file is written.
-    if names.isEmpty || names == ["lock"] { return .vacant }
+    // The locks are taken before the first file is written.
+    if names.allSatisfy(Self.lockNames.contains) { return .vacant }
     if names.contains(StoreManifest.creating), names.allSatisfy(Self.ownNames.contains) { return .vacant }
     throw StoreError(
       .foreign, "this directory is not a kvsync store and is not empty. Choose another path.", path: path)
@@ -82,7 +83,7 @@ struct StoreDirectory {
 
   /// Creates an empty store; the caller holds the lock. Durable, the manifest last.
   func create(log configuration: (Identity) -> LogConfiguration) throws -> StoreManifest {
-    for name in Self.ownNames where name != "lock" { try? FileManager.default.removeItem(atPath: "\(path)/\(name)") }
+    for name in Self.ownNames.subtracting(Self.lockNames) { try? FileManager.default.removeItem(atPath: "\(path)/\(name)") }
     let manifest = StoreManifest.random()
     try write(manifest.encoded(), to: creating)
     _ = try ReplicationLog.create(configuration(manifest.identity))

@@ -11,7 +11,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
   public enum Code: String, Sendable, Hashable {
     /// No store at the path, or no such path.
     case noStore
-    /// Another process has the store open for writing, or another `Store` in this one has it open at all.
+    /// Another `Store` in this process has the store open, this process was forked from the one that opened it, or another
+    /// process has it for itself: for opening, closing or synchronising it.
     case inUse
     /// The operating system refused access.
     case notAllowed

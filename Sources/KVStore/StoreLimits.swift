@@ -48,6 +48,15 @@ package enum StoreLimits {
   /// Acknowledged log that a replica keeps, for readers of `changes(after:)` and for a hub that lost its newest data.
   package static let retainedLogBytes = 256 << 20
 
+  /// A relaxed write is durable after this at the latest, unless the disk itself is slower.
+  package static let relaxedSeconds = 0.1
+  /// A snapshot that no read has used for this long is let go of.
+  static let idleMilliseconds: UInt64 = 1_000
+  /// How long an opening waits for another process that is opening or closing the store just then.
+  static let openingSeconds = 30.0
+  /// The lease of the process that replicates ends when it has not shown for this long that it is alive.
+  package static let leaseMilliseconds: UInt64 = 10_000
+
   /// Log streams kept open between calls of the replicator and the hub: one per busy peer; each holds a buffer of
   /// about a block.
   package static let cachedStreams = 8

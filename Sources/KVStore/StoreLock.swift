@@ -1,4 +1,4 @@
-// The lock that makes one process the store's writer.
+// The lock that gives a directory to one process alone.
 
 import Foundation
 import Synchronization
@@ -19,7 +19,7 @@ package final class StoreLock: Sendable {
       let number = errno
       if number == EWOULDBLOCK {
         throw StoreError(
-          .inUse, "the store is open for writing elsewhere. Close it there first, or open it read-only.", path: store)
+          .inUse, "the store is open elsewhere. Close it there first.", path: store)
       }
       throw StoreError(.init(errno: number), "cannot lock the store: \(describe(errno: number)).", path: path)
     }

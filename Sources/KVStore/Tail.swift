@@ -1,135 +1,197 @@
-// The newest commits by key, in small LMDB scratch files called generations.
+// The newest commits by key, in small LMDB scratch files called generations, which all processes share.
 //
 // Invariants
-// - One generation is live and takes writes; sealed ones, oldest first, wait for the folder and never change.
-// - A generation is scratch: it survives no reopening, and its file is preallocated, so that a full disk is an error
-//   and never a SIGBUS.
-// - The list changes only under `contents`; a snapshot takes its readers under the same lock, so that no commit of a
-//   generation sealed after it can have reached the index it sees.
+// - One generation is live and takes writes; sealed ones, oldest first, wait for the folder.
+// - Which there are is said by the shared memory; this process opens and closes its own handles after it.
+// - A snapshot's readers are taken newest first, and count only if no generation has come or gone meanwhile: then no
+//   commit of a generation sealed after its reader was taken can have reached the index that it sees.
+// - A generation's file loses its name only after the shared memory has stopped naming it, and numbers are never used
+//   again: who finds a file under a number that is still named after opening it has found the right one.
 
 import Foundation
 import KVLog
 import LMDB
 import Synchronization
 
-final class Generation: Sendable {
-  let environment: LMDBEnvironment
-  let tables: Tables
-  let capacity: Int
-  /// False until the first commit: readers skip an empty generation.
-  private let filled = Atomic<Bool>(false)
-
-  /// Creates the file; throws `LMDBError` when there is no space for all of it.
-  init(path: String, capacity: Int) throws {
-    var options = LMDBEnvironment.Options(mapSizeBytes: capacity)
-    options.withoutSync = true
-    options.writeMap = true
-    options.preallocate = true
-    self.capacity = capacity
-    environment = try LMDBEnvironment(path: path, options: options)
-    tables = Tables(try environment.openTables(Tables.names, create: true))
-  }
-
-  var isEmpty: Bool { !filled.load(ordering: .acquiring) }
-
-  func markFilled() { filled.store(true, ordering: .releasing) }
-
-  var isNearlyFull: Bool {
-    environment.statistics.usedBytes * 100 > capacity * StoreLimits.generationFillPercent
-  }
-
-  func source() throws(LMDBError) -> Source {
-    Source(reader: try environment.reader(), tables: tables)
-  }
-
-  func removeFiles() {
-    unsafe unlink(environment.path)
-    unsafe unlink(environment.path + "-lock")
-  }
-}
-
 final class Tail: Sendable {
   private struct Contents {
-    var live: Generation
-    /// Oldest first.
-    var sealed: [Generation] = []
-    var serial = 1
+    /// What `open` reflects.
+    var known: SharedMemory.Generations
+    var open: [UInt32: Generation]
   }
 
+  let memory: SharedMemory
   /// What the names of the files begin with.
   private let prefix: String
   /// The directory that holds nothing else; nil when the files have no names once they are open.
   private let directory: String?
+  private let largestBytes: Int
   private let contents: Mutex<Contents>
 
-  /// An empty tail. What an earlier process left in `directory` is removed: the log says it all.
-  init(directory: String) throws {
-    self.directory = directory
-    prefix = "\(directory)/generation"
+  /// An empty tail, made by the first process to open the store. What earlier ones left in `directory` is removed: the
+  /// log says it all.
+  init(creating directory: String, largestBytes: Int = StoreLimits.largestGenerationBytes) throws {
+    self.largestBytes = largestBytes
     try? FileManager.default.removeItem(atPath: directory)
     guard unsafe mkdir(directory, 0o750) == 0 else {
       let number = errno
       throw StoreError(
         StoreError.Code(errno: number), "cannot create the tail: \(describe(errno: number)).", path: directory)
     }
-    let live = try Self.generation(prefix, 1, StoreLimits.smallestGenerationBytes, isNamed: true)
-    contents = Mutex(Contents(live: live))
+    self.directory = directory
+    prefix = Tail.prefix(directory)
+    memory = try SharedMemory(creating: Tail.memoryPath(directory))
+    contents = Mutex(try Tail.first(prefix, memory, largestBytes))
+  }
+
+  /// The tail that the first process made.
+  init(joining directory: String, largestBytes: Int) throws {
+    self.largestBytes = largestBytes
+    self.directory = directory
+    prefix = Tail.prefix(directory)
+    memory = try SharedMemory(joining: Tail.memoryPath(directory))
+    contents = Mutex(Contents(known: memory.generations, open: [:]))
+    try contents.withLock { try refresh(&$0, isNew: true) }
   }
 
   /// An empty tail whose files go with the process, however it ends: they lose their names as soon as they are open.
   init(unnamedIn temporaryDirectory: String) throws {
     directory = nil
+    largestBytes = StoreLimits.largestGenerationBytes
     prefix = "\(temporaryDirectory)/kvsync-view-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
-    let live = try Self.generation(prefix, 1, StoreLimits.smallestGenerationBytes, isNamed: false)
-    contents = Mutex(Contents(live: live))
+    memory = try SharedMemory()
+    let first = try Tail.first(prefix, memory, largestBytes)
+    first.open[first.known.live]?.removeFiles()
+    contents = Mutex(first)
   }
 
-  private static func generation(
-    _ prefix: String, _ serial: Int, _ capacity: Int, isNamed: Bool
-  ) throws -> Generation {
-    let generation = try Generation(path: "\(prefix)-\(serial).mdb", capacity: capacity)
-    if !isNamed { generation.removeFiles() }
-    return generation
+  private static func prefix(_ directory: String) -> String { "\(directory)/generation" }
+  static func memoryPath(_ directory: String) -> String { "\(directory)/shared" }
+
+  private static func path(_ prefix: String, _ number: UInt32) -> String { "\(prefix)-\(number).mdb" }
+
+  private static func first(_ prefix: String, _ memory: SharedMemory, _ largestBytes: Int) throws -> Contents {
+    let known = memory.generations
+    let live = try Generation(
+      creating: known.live, path: path(prefix, known.live),
+      capacity: min(StoreLimits.smallestGenerationBytes, largestBytes), memory)
+    return Contents(known: known, open: [known.live: live])
   }
 
-  var live: Generation { contents.withLock { $0.live } }
-  var sealedCount: Int { contents.withLock { $0.sealed.count } }
-  var oldestSealed: Generation? { contents.withLock { $0.sealed.first } }
-  /// The sealed generations and the live one, for when nothing is written any more.
-  var oldestFirst: [Generation] { contents.withLock { $0.sealed + [$0.live] } }
+  // MARK: Following the other processes
 
-  /// Readers of the live generation (if wanted), the sealed ones and the index (if given), newest first.
-  func withSources(live: Bool, index: Index?) throws(LMDBError) -> [Source] {
-    try contents.withLock { contents throws(LMDBError) in
-      var sources: [Source] = []
-      sources.reserveCapacity(contents.sealed.count + 2)
-      if live, !contents.live.isEmpty { sources.append(try contents.live.source()) }
-      for generation in contents.sealed.reversed() { sources.append(try generation.source()) }
-      if let index { sources.append(try index.source()) }
-      return sources
+  /// Opens what has come and lets go of what has gone.
+  func refresh() throws { try contents.withLock { try refresh(&$0) } }
+
+  private func refresh(_ contents: inout Contents, isNew: Bool = false) throws {
+    var present = memory.generations
+    if !isNew, present == contents.known { return }
+    while true {
+      do {
+        for number in present.numbers where contents.open[number] == nil {
+          contents.open[number] = try Generation(joining: number, path: Tail.path(prefix, number), memory)
+        }
+        if memory.generations == present { break }
+      } catch {
+        // A generation that is gone by now could not be opened, or was made anew by opening it.
+        if memory.generations == present { throw error }
+      }
+      let before = present.oldest
+      present = memory.generations
+      for number in before..<max(before, present.oldest) { Generation.remove(Tail.path(prefix, number)) }
+    }
+    contents.open = contents.open.filter { present.numbers.contains($0.key) }
+    contents.known = present
+  }
+
+  /// The live generation.
+  func live() throws -> Generation {
+    try contents.withLock { contents in
+      try refresh(&contents)
+      return try generation(contents.known.live, contents)
     }
   }
 
-  /// Seals the live generation and opens the next one, with room for about `bytes` of log. A live generation that
-  /// took nothing, so that a single group was too much for it, is replaced by one twice as large instead.
+  /// The generation to fold next; nil when only the live one is left.
+  func oldestSealed() throws -> Generation? {
+    try contents.withLock { contents in
+      try refresh(&contents)
+      let known = contents.known
+      return known.sealedCount == 0 ? nil : try generation(known.oldest, contents)
+    }
+  }
+
+  /// The sealed generations and the live one, for when nothing is written any more.
+  func oldestFirst() throws -> [Generation] {
+    try contents.withLock { contents in
+      try refresh(&contents)
+      return try contents.known.numbers.map { try generation($0, contents) }
+    }
+  }
+
+  var sealedCount: Int { memory.generations.sealedCount }
+
+  private func generation(_ number: UInt32, _ contents: Contents) throws -> Generation {
+    guard let generation = contents.open[number] else {
+      throw StoreError(.corrupt, "generation \(number) of the tail is missing. Close the store and open it again.")
+    }
+    return generation
+  }
+
+  /// Readers of the live generation (if wanted), the sealed ones and the index (if given), newest first.
+  func withSources(live: Bool, index: Index?) throws -> [Source] {
+    try contents.withLock { contents in
+      while true {
+        try refresh(&contents)
+        var sources: [Source] = []
+        sources.reserveCapacity(contents.known.sealedCount + 2)
+        for number in contents.known.numbers.reversed() where live || number != contents.known.live {
+          let generation = try generation(number, contents)
+          if !generation.isEmpty { sources.append(try generation.source()) }
+        }
+        if let index { sources.append(try index.source()) }
+        if memory.generations == contents.known { return sources }
+      }
+    }
+  }
+
+  /// The state as the tail and the index have it; nil when nothing was ever written.
+  func state(_ index: Index) throws -> StoreState? {
+    for source in try withSources(live: true, index: index) {
+      if let state = try Index.state(source) { return state }
+    }
+    return nil
+  }
+
+  // MARK: Changing the list
+
+  /// Seals the live generation and opens the next one, with room for about `bytes` of log; under the writer's lock. A
+  /// live generation that took nothing, so that a single group was too much for it, is followed by one twice as large.
   func roll(room bytes: Int) throws {
-    let (serial, previous) = contents.withLock { ($0.serial + 1, $0.live) }
-    let least = max(previous.isEmpty ? previous.capacity * 2 : 0, Tail.capacity(for: bytes))
-    let wanted = min(previous.capacity * StoreLimits.generationGrowth, StoreLimits.largestGenerationBytes)
-    let next = try create(serial, capacity: max(least, wanted), atLeast: least)
-    contents.withLock { contents in
-      if previous.isEmpty { previous.removeFiles() } else { contents.sealed.append(previous) }
-      contents.live = next
-      contents.serial = serial
+    let previous = try live()
+    let room = bytes == 0 ? min(StoreLimits.smallestGenerationBytes, largestBytes) : Tail.capacity(for: bytes)
+    let least = max(previous.isEmpty ? previous.capacity * 2 : 0, room)
+    let wanted = min(previous.capacity * StoreLimits.generationGrowth, largestBytes)
+    let next = try create(previous.number + 1, capacity: max(least, wanted), atLeast: least)
+    try contents.withLock { contents in
+      contents.open[next.number] = next
+      memory.addGeneration(after: previous.number)
+      try refresh(&contents)
     }
   }
 
   /// On a disk that is nearly full a generation is as small as it can be.
-  private func create(_ serial: Int, capacity: Int, atLeast least: Int) throws -> Generation {
+  private func create(_ number: UInt32, capacity: Int, atLeast least: Int) throws -> Generation {
+    guard memory.generations.sealedCount + 2 < SharedMemory.maximumGenerations else {
+      throw StoreError(.full, "the tail has too many generations. Close the store and open it again.")
+    }
     var capacity = capacity
     while true {
       do {
-        return try Self.generation(prefix, serial, capacity, isNamed: directory != nil)
+        let generation = try Generation(
+          creating: number, path: Tail.path(prefix, number), capacity: capacity, memory)
+        if directory == nil { generation.removeFiles() }
+        return generation
       } catch let error as LMDBError where error.isFull && capacity > least {
         capacity = max(least, capacity / StoreLimits.generationGrowth)
       }
@@ -143,25 +205,20 @@ final class Tail: Sendable {
     return ((bytes * 3 + StoreLimits.smallestGenerationBytes) / page + 1) * page
   }
 
-  /// Removes the oldest sealed generation after it was folded.
-  func retire(_ generation: Generation) {
-    contents.withLock { contents in
-      precondition(contents.sealed.first === generation, "generations are folded oldest first")
-      contents.sealed.removeFirst()
-    }
+  /// Removes the oldest sealed generation after it was folded; under the folding lock.
+  func retire(_ generation: Generation) throws {
+    memory.retire(generation.number)
     generation.removeFiles()
+    try refresh()
   }
 
   var diskBytes: Int {
-    contents.withLock { contents in contents.sealed.reduce(contents.live.capacity) { $0 + $1.capacity } }
+    memory.generations.numbers.reduce(0) { $0 + memory.capacity(of: $1) }
   }
 
+  /// When the last process closes the store.
   func removeFiles() {
     guard let directory else { return }
-    contents.withLock { contents in
-      contents.live.removeFiles()
-      contents.sealed.forEach { $0.removeFiles() }
-    }
-    unsafe rmdir(directory)
+    try? FileManager.default.removeItem(atPath: directory)
   }
 }

@@ -4,8 +4,8 @@ import KVLog
 
 /// Changes that become durable and visible together, here, on the hub and on every replica.
 ///
-/// Handed to the closure of `Store.write`, which runs on the store's writer thread: other writes wait meanwhile, reads do
-/// not. Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB; beyond them ``put(_:for:)`` and
+/// Handed to the closure of `Store.write`, which runs on a thread of the store, or on the caller's own when it blocks: other
+/// writes wait meanwhile, those of other processes too; reads do not. Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB; beyond them ``put(_:for:)`` and
 /// ``delete(_:)`` throw ``StoreError`` and the transaction may go on without that change. Any other error of
 /// theirs makes the whole transaction fail, also when the closure catches it.
 public struct Transaction: ~Copyable {

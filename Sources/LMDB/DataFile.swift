@@ -20,8 +20,8 @@ struct DataFile {
   /// and to touch that one through the map would be a signal.
   let isShort: Bool
 
-  init(path: String, readOnly: Bool, mode: UInt16) throws(LMDBError) {
-    (file, isNew) = try openOrCreate(path, readOnly, mode)
+  init(path: String, _ options: LMDBEnvironment.Options) throws(LMDBError) {
+    (file, isNew) = try openOrCreate(path, options)
     let status = try file.status()
     switch status.st_mode & S_IFMT {
     case S_IFREG: break
@@ -33,7 +33,7 @@ struct DataFile {
     isEmpty = status.st_size == 0
     guard !isEmpty else {
       isShort = false
-      if readOnly { throw LMDBError(.invalid, operation: "open the environment", path: path) }
+      if options.readOnly { throw LMDBError(.invalid, operation: "open the environment", path: path) }
       return
     }
     let usedBytes = try DataFile.newestMeta(file).usedBytes
@@ -87,12 +87,13 @@ struct DataFile {
 }
 
 private func openOrCreate(
-  _ path: String, _ readOnly: Bool, _ mode: UInt16
+  _ path: String, _ options: LMDBEnvironment.Options
 ) throws(LMDBError) -> (file: OpenFile, isNew: Bool) {
   // Not blocking, so that a named pipe is refused instead of waited for.
-  if readOnly { return (try OpenFile(path, O_RDONLY | O_NONBLOCK), false) }
+  if options.readOnly { return (try OpenFile(path, O_RDONLY | O_NONBLOCK), false) }
+  if options.mustExist { return (try OpenFile(path, O_RDWR | O_NONBLOCK), false) }
   do throws(LMDBError) {
-    return (try OpenFile(path, O_RDWR | O_CREAT | O_EXCL, mode: mode), true)
+    return (try OpenFile(path, O_RDWR | O_CREAT | O_EXCL, mode: options.fileMode), true)
   } catch {
     guard error.code == .system(EEXIST) else { throw error }
     return (try OpenFile(path, O_RDWR | O_NONBLOCK), false)

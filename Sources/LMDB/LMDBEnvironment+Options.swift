@@ -11,6 +11,8 @@ extension LMDBEnvironment {
     /// Slots for readers, of all processes together. The process that opens the lock file first decides.
     package var maximumReaders = 510
     package var readOnly = false
+    /// A missing file is an error and not made.
+    package var mustExist = false
     /// Commits are not made durable, and a crash of the system can damage the file: for files that can be rebuilt.
     package var withoutSync = false
     /// Changes are written through the map instead of copies of pages. Needs `preallocate`, or a full disk is a

@@ -46,7 +46,7 @@ package final class LMDBEnvironment: Sendable {
   package init(path: String, options: Options) throws(LMDBError) {
     precondition(options.mapSizeBytes > 0, "An environment needs a map of at least one page.")
     precondition(options.maximumTables > 0 && options.maximumReaders > 0, "An environment needs tables and readers.")
-    let dataFile = try DataFile(path: path, readOnly: options.readOnly, mode: options.fileMode)
+    let dataFile = try DataFile(path: path, options)
     guard OpenFiles.claim(dataFile.identity) else {
       throw LMDBError(.alreadyOpen, operation: "open the environment", path: path)
     }
@@ -206,6 +206,61 @@ package final class LMDBEnvironment: Sendable {
     let answer = unsafe mdb_reader_check(environment, &dead)
     guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "check the readers", path) }
     return Int(dead)
+  }
+
+  /// A read transaction of any process.
+  package struct OpenReader: Hashable, Sendable {
+    package var process: Int32
+    /// The number of the last transaction whose effects it sees: it keeps the pages of that state from being reused.
+    package var transaction: Int
+  }
+
+  /// The read transactions that are open at present, in all processes; idle ones of pools are not.
+  package func openReaders() throws(LMDBError) -> [OpenReader] {
+    var list: [OpenReader] = []
+    let answer = unsafe withUnsafeMutablePointer(to: &list) { list in
+      unsafe mdb_reader_list(
+        environment,
+        { line, list in
+          guard let line = unsafe line, let list = unsafe list?.assumingMemoryBound(to: [OpenReader].self) else {
+            return -1
+          }
+          // "process thread transaction", the last a hyphen in an idle reader; a heading comes first.
+          let words = unsafe String(cString: line).split { $0 == " " || $0 == "\n" }
+          if words.count == 3, let process = Int32(words[0]), let transaction = Int(words[2]) {
+            unsafe list.pointee.append(OpenReader(process: process, transaction: transaction))
+          }
+          return 0
+        }, list)
+    }
+    guard answer >= 0 else { throw LMDBError(returned: answer, "list the readers", path) }
+    return list
+  }
+
+  /// Pages that no state newer than `transaction` uses: they are held back by its readers alone.
+  package func pagesFreed(after transaction: Int) throws(LMDBError) -> Int {
+    let reader = try reader()
+    defer { withExtendedLifetime(reader) {} }
+    let cursor = unsafe try reader.handle.openCursor(Table(handle: 0, environment: serial), path: path)
+    defer { unsafe mdb_cursor_close(cursor) }
+    var pages = 0
+    var number = UInt(transaction)
+    var step = MDB_SET_RANGE
+    while true {
+      let answer = unsafe withUnsafeMutablePointer(to: &number) { number in
+        var key = unsafe MDB_val(mv_size: MemoryLayout<UInt>.size, mv_data: UnsafeMutableRawPointer(number))
+        var value = unsafe MDB_val()
+        let answer = unsafe mdb_cursor_get(cursor, &key, &value, step)
+        // A list of pages begins with their number.
+        if answer == MDB_SUCCESS, unsafe value.mv_size >= MemoryLayout<UInt>.size {
+          pages += Int(clamping: unsafe value.mv_data.loadUnaligned(as: UInt.self))
+        }
+        return answer
+      }
+      if answer == MDB_NOTFOUND { return pages }
+      guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "look at the free pages", path) }
+      step = MDB_NEXT
+    }
   }
 
   /// Walks every page of the newest state and says what it holds; damage is an error that names the page. It may

@@ -95,6 +95,10 @@ struct Output: ~Copyable {
   }
 
   /// A measurement, with three places.
+  mutating func member(_ name: StaticString, _ number: (some BinaryInteger)?) {
+    if let number { member(name, number) } else { memberNull(name) }
+  }
+
   mutating func member(_ name: StaticString, _ number: Double) {
     beginMember()
     bytes.append(name)

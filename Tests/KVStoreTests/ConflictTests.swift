@@ -130,12 +130,12 @@ import Testing
   }
 
   @Test("A store has one session at a time")
-  func oneSession() throws {
+  func oneSession() async throws {
     let replica = try replicas(1)[0]
-    try replica.beginSession()
-    #expect(throws: StoreError.self) { try replica.beginSession() }
+    try await replica.beginSession()
+    await #expect(throws: StoreError.self) { try await replica.beginSession() }
     replica.endSession()
-    try replica.beginSession()
+    try await replica.beginSession()
   }
 
   @Test(

@@ -50,12 +50,15 @@ struct Info: ToolCommand {
     out.member("firstLogVersion", information.firstLogVersion)
     out.member("indexBytes", information.indexBytes)
     out.member("tailBytes", information.tailBytes)
+    out.member("oldestReaderProcess", information.oldestReader.map { Int($0.process) })
+    out.member("oldestReaderSeconds", information.oldestReader.map { Int($0.seconds) })
+    out.member("oldestReaderHeldBytes", information.oldestReader?.heldBytes)
     out.endObject()
   }
 
   private func text(_ information: StoreInformation, to out: inout Output) {
     let counters = information.counters
-    let rows: [(String, String)] = [
+    var rows: [(String, String)] = [
       ("store", information.path),
       ("identity", information.identity.description),
       ("hub epoch", information.hubEpoch?.description ?? "never synchronised"),
@@ -75,9 +78,15 @@ struct Info: ToolCommand {
       ),
       ("index", Amount.bytes(information.indexBytes)),
     ]
+    if let reader = information.oldestReader { rows.append(("oldest reader", text(reader))) }
     let width = rows.map(\.0.count).max() ?? 0
     for (name, value) in rows {
       out.append("\(name)\(String(repeating: " ", count: width - name.count))  \(value)\n")
     }
+  }
+
+  private func text(_ reader: OldestReader) -> String {
+    let held = Amount.bytes(reader.heldBytes)
+    return "process \(reader.process), for \(Int(reader.seconds)) s or longer, holds back \(held) of the index"
   }
 }

@@ -1,0 +1,63 @@
+/* What Swift's modules of the C library leave out.
+
+   Words of memory that several processes share: atomic access, and sleeping until one changes. Swift's atomics cannot be
+   laid over memory that somebody else maps too, and futex(2) has no wrapper in libc. */
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t shared_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void shared_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+static inline uint64_t shared_add(uint64_t *word, uint64_t value) {
+  return __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST);
+}
+static inline int shared_exchange(uint64_t *word, uint64_t expected, uint64_t desired) {
+  return __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline uint32_t shared_load32(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline uint32_t shared_add32(uint32_t *word, uint32_t value) {
+  return __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST);
+}
+
+/* Sleeps until the word is no longer `expected`, somebody wakes its sleepers, or `milliseconds` have passed (0: never).
+   May return early for no reason. */
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static inline void shared_sleep(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
+  struct timespec timeout = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000};
+  syscall(SYS_futex, word, FUTEX_WAIT, expected, milliseconds ? &timeout : 0, 0, 0);
+}
+static inline void shared_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, 0, 0, 0); }
+
+/* The kind of the file system that holds the path, as statfs(2) numbers them; 0 when that cannot be found out. */
+static inline uint64_t file_system_kind(const char *path) {
+  struct statfs volume;
+  return statfs(path, &volume) == 0 ? (uint32_t)volume.f_type : 0;
+}
+#elif defined(__APPLE__)
+#include <os/os_sync_wait_on_address.h>
+
+static inline void shared_sleep(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
+  if (milliseconds == 0) {
+    os_sync_wait_on_address(word, expected, sizeof *word, OS_SYNC_WAIT_ON_ADDRESS_SHARED);
+  } else {
+    os_sync_wait_on_address_with_timeout(
+        word, expected, sizeof *word, OS_SYNC_WAIT_ON_ADDRESS_SHARED, OS_CLOCK_MACH_ABSOLUTE_TIME, milliseconds * 1000000);
+  }
+}
+static inline void shared_wake(uint32_t *word) {
+  os_sync_wake_by_address_all(word, sizeof *word, OS_SYNC_WAKE_BY_ADDRESS_SHARED);
+}
+#else
+/* Without the system's help sleepers look every few milliseconds. */
+static inline void shared_sleep(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
+  struct timespec pause = {0, 10000000};
+  if (shared_load32(word) == expected) nanosleep(&pause, 0);
+}
+static inline void shared_wake(uint32_t *word) { (void)word; }
+#endif

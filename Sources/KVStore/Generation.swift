@@ -1,0 +1,70 @@
+// One small LMDB scratch file of the tail, open in this process.
+//
+// Invariants
+// - The live generation takes writes; a sealed one never changes.
+// - A generation is scratch: it survives no reopening of the store, and its file is preallocated, so that a full disk is
+//   an error and never a SIGBUS.
+
+import Foundation
+import KVLog
+import LMDB
+
+final class Generation: Sendable {
+  let environment: LMDBEnvironment
+  let tables: Tables
+  let number: UInt32
+  let capacity: Int
+  private let memory: SharedMemory
+
+  /// Creates the file; throws `LMDBError` when there is no space for all of it.
+  init(creating number: UInt32, path: String, capacity: Int, _ memory: SharedMemory) throws {
+    // What a process left that died before it could announce its generation.
+    Generation.remove(path)
+    var options = Generation.options(capacity)
+    options.preallocate = true
+    environment = try LMDBEnvironment(path: path, options: options)
+    tables = Tables(try environment.openTables(Tables.names, create: true))
+    memory.setCapacity(capacity, of: number)
+    self.number = number
+    self.capacity = capacity
+    self.memory = memory
+  }
+
+  /// Opens what another process has made.
+  init(joining number: UInt32, path: String, _ memory: SharedMemory) throws {
+    capacity = memory.capacity(of: number)
+    var options = Generation.options(capacity)
+    options.mustExist = true
+    environment = try LMDBEnvironment(path: path, options: options)
+    tables = Tables(try environment.openTables(Tables.names, create: false))
+    self.number = number
+    self.memory = memory
+  }
+
+  private static func options(_ capacity: Int) -> LMDBEnvironment.Options {
+    var options = LMDBEnvironment.Options(mapSizeBytes: capacity)
+    options.withoutSync = true
+    options.writeMap = true
+    return options
+  }
+
+  /// Until the first commit: readers leave an empty generation out.
+  var isEmpty: Bool { !memory.isFilled(number) }
+
+  func markFilled() { memory.markFilled(number) }
+
+  var isNearlyFull: Bool {
+    environment.statistics.usedBytes * 100 > capacity * StoreLimits.generationFillPercent
+  }
+
+  func source() throws(LMDBError) -> Source {
+    Source(reader: try environment.reader(), tables: tables)
+  }
+
+  func removeFiles() { Generation.remove(environment.path) }
+
+  static func remove(_ path: String) {
+    unsafe unlink(path)
+    unsafe unlink(path + "-lock")
+  }
+}
