@@ -20,8 +20,10 @@ final class Synchronizer: Sendable {
 
   /// The log has blocks that are not durable.
   func arm(_ core: StoreCore) {
+    // Every relaxed write comes by here: only the first one after a synchronisation has anybody to wake.
+    guard state.withLock({ $0.since == nil }) else { return }
     let starts = state.update { state in
-      if state.since == nil { state.since = Date() }
+      state.since = Date()
       defer { state.hasThread = true }
       return !state.hasThread && !state.isStopping
     }

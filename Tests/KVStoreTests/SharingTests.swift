@@ -161,8 +161,65 @@ import Testing
     try holder.send("")
     #expect(try holder.line() == "same")
     #expect(try holder.line() == "closed")
+    #expect(try second.line() == "closed")
     #expect(try store.information().oldestReader == nil)
+    // The last to close is one that has not written since others have: it must leave their log alone.
+    let version = store.counters().localVersion
     try await store.close()
+    let report = try Store.verify(at: path)
+    #expect(report.lastVersion == version && version == 60)
+  }
+
+  @Test("A process dies at each step of writing, sealing and beginning a segment: the others go on, and nothing is torn")
+  func everyStep() async throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    let store = try await open(path)
+    var first = 0
+    var acknowledged = -1
+    var last = ""
+    for step in 0..<120 {
+      let child = try ChildProcess("die", path, "a", "\(first)", "\(step)")
+      while let line = try? child.line() {
+        if let number = line.split(separator: " ").first.flatMap({ Int($0) }) { acknowledged = max(acknowledged, number) }
+      }
+      let (left, right) = try store.read { (text(try $0.value(for: "left/a")), text(try $0.value(for: "right/a"))) }
+      #expect(left == right)
+      #expect(Int(left ?? "-1")! >= acknowledged, "step \(step)")
+      last = "\(step)"
+      try await store.put(last, for: "survivor")
+      first = Int(left ?? "-1")! + 1
+    }
+    #expect(acknowledged > 100)
+    try await store.close()
+    let report = try Store.verify(at: path)
+    #expect(report.logSegments > 3)
+    let again = try await open(path)
+    #expect(text(try again.value(for: "survivor")) == last)
+    try await again.close()
+  }
+
+  @Test("A snapshot is of one moment while another process writes, seals and folds")
+  func oneMoment() async throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    let store = try await open(path)
+    let writer = try start("equal", path)
+    #expect(try writer.line() == "0")
+    let deadline = ContinuousClock.now + .seconds(3)
+    var newest = 0
+    while ContinuousClock.now < deadline {
+      for line in writer.takeLines() { newest = Int(line) ?? newest }
+      let values = try store.read { snapshot in
+        Set(try (0..<40).map { text(try snapshot.value(for: "equal/\($0)")) })
+      }
+      #expect(values.count == 1)
+      #expect(Int(values.first.flatMap { $0 } ?? "-1")! >= newest)
+    }
+    #expect(newest > 50)
+    writer.kill()
+    try await store.close()
+    _ = try Store.verify(at: path)
   }
 
   @Test("One process replicates: others are refused, or replace a dead or a frozen one, which then does no harm")
@@ -193,6 +250,7 @@ import Testing
     // The one that woke up has not ended the lease of its successor.
     let third = try start("session", path)
     #expect(try third.line() == "refused inUse")
+    #expect(try third.line() == "closed")
     store.endSession()
     try await store.close()
   }

@@ -16,6 +16,8 @@ struct StoreProcess {
     options.segmentBytes = 16 << 10
     options.generationBytes = 192 << 10
     options.leaseMilliseconds = 500
+    let files = DyingFileSystem()
+    options.fileSystem = files
     let store: Store
     do {
       store = try await Store.open(at: arguments[1], options: options)
@@ -27,6 +29,10 @@ struct StoreProcess {
     let rest = Array(arguments.dropFirst(2))
     switch arguments[0] {
     case "write": try write(store, name: rest[0], from: Int(rest[1])!, relaxed: rest.count > 2)
+    case "die":
+      files.die(after: Int(rest[2])!)
+      try write(store, name: rest[0], from: Int(rest[1])!, relaxed: false)
+    case "equal": try equal(store)
     case "fill": try fill(store, changes: Int(rest[0])!)
     case "echo": try echo(store)
     case "follow": try await follow(store)
@@ -54,6 +60,19 @@ struct StoreProcess {
       let took = Int((ContinuousClock.now - start) / .milliseconds(1))
       say(took > 500 ? "\(number) \(took)" : "\(number)")
       number += 1
+    }
+  }
+
+  /// Writes for ever: in each transaction forty keys get the same value, and some others none that matters.
+  static func equal(_ store: Store) throws {
+    var generator = SeededGenerator(seed: 3)
+    for number in 0..<Int.max {
+      let others = (0..<30).map { _ in "other/\(generator.next() % 1_000)" }
+      try store.writeBlocking(durability: .relaxed) { transaction in
+        for key in 0..<40 { try transaction.put("\(number)", for: "equal/\(key)") }
+        for key in others { try transaction.put("\(number)", for: key) }
+      }
+      say(number)
     }
   }
 
