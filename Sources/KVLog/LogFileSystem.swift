@@ -17,6 +17,12 @@ package protocol LogFileSystem: Sendable {
   func synchronizeDirectory(_ path: String) throws(SystemError)
   /// No error when it exists already.
   func makeDirectory(_ path: String) throws(SystemError)
+  /// What the file system that holds the path has left for this user, in bytes; nil when it does not say.
+  func freeBytes(_ path: String) -> UInt64?
+}
+
+extension LogFileSystem {
+  package func freeBytes(_ path: String) -> UInt64? { nil }
 }
 
 package enum LogFileMode: Sendable {

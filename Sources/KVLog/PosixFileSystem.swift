@@ -68,6 +68,13 @@ package struct PosixFileSystem: LogFileSystem {
     guard unsafe mkdir(path, mode_t(directoryMode)) == 0 || errno == EEXIST else { throw .last }
   }
 
+  package func freeBytes(_ path: String) -> UInt64? {
+    var volume = statvfs()
+    guard volumeInformation(path, &volume) == 0, volume.f_blocks > 0 else { return nil }
+    let (free, overflow) = UInt64(volume.f_bavail).multipliedReportingOverflow(by: UInt64(volume.f_frsize))
+    return overflow ? .max : free
+  }
+
   private func open(_ path: String, _ flags: Int32) throws(SystemError) -> Int32 {
     while true {
       let descriptor = openFile(path, flags, fileMode)
@@ -81,6 +88,8 @@ package struct PosixFileSystem: LogFileSystem {
 private func openFile(_ path: String, _ flags: Int32, _ mode: UInt16) -> Int32 {
   unsafe open(path, flags, mode_t(mode))
 }
+
+private func volumeInformation(_ path: String, _ volume: inout statvfs) -> Int32 { unsafe statvfs(path, &volume) }
 
 private func renameFile(_ path: String, _ target: String) -> Int32 { unsafe rename(path, target) }
 

@@ -73,8 +73,8 @@ package final class ReplicationLog: Sendable {
   /// Writes a block, which must continue the log, and gives its end. Not durable yet. On `.full` nothing was
   /// appended and the block can be appended again; on any other error during the write the log must be reopened.
   @discardableResult
-  package func append(_ block: inout BlockBuilder) throws(LogError) -> LogPosition {
-    try writer.withLock { (writer) throws(LogError) in try writer.append(&block) }
+  package func append(_ block: inout BlockBuilder, _ growth: LogGrowth = LogGrowth()) throws(LogError) -> LogPosition {
+    try writer.withLock { (writer) throws(LogError) in try writer.append(&block, growth) }
   }
 
   /// Makes everything appended so far durable.

@@ -32,7 +32,9 @@ package enum SegmentDirectory {
         return try look(configuration)
       } catch {
         // The oldest may go, truncated by another process, between the list and the look.
-        guard case .system(let code) = error.kind, SystemError(code: code).isMissing, attempts < 100 else { throw error }
+        guard case .system(let code) = error.kind, SystemError(code: code).isMissing, attempts < 100 else {
+          throw error
+        }
         attempts += 1
       }
     }

@@ -71,15 +71,15 @@ struct SegmentWriter {
 
   // MARK: Appending
 
-  mutating func append(_ block: inout BlockBuilder) throws(LogError) -> LogPosition {
+  mutating func append(_ block: inout BlockBuilder, _ growth: LogGrowth) throws(LogError) -> LogPosition {
     try checkUsable()
     precondition(
       block.firstVersion == end.version + 1 && block.digestBefore == end.digest, "the block continues the log")
     let bytes = UInt64(block.blockBytes)
     if end.offset + bytes > UInt64(configuration.segmentBytes), end.version >= end.segment {
-      try roll(for: bytes)
+      try roll(for: bytes, growth)
     }
-    try writeAhead(through: end.offset + bytes)
+    try writeAhead(through: end.offset + bytes, growth)
     block.seal(
       identity: configuration.identity, segment: end.segment, offset: end.offset,
       synchronizedThrough: synchronizedThrough)
@@ -159,11 +159,13 @@ struct SegmentWriter {
   // MARK: Growing
 
   /// Makes sure that zeros lie between the end and `needed`, and that they are durable.
-  private mutating func writeAhead(through needed: UInt64) throws(LogError) {
+  private mutating func writeAhead(through needed: UInt64, _ growth: LogGrowth) throws(LogError) {
     guard needed > writtenAhead else { return }
     let least = Self.roundedUp(needed)
+    try checkRoom(for: least - writtenAhead, growth)
     let segmentBytes = UInt64(configuration.segmentBytes)
-    let generous = max(least, min(writtenAhead + UInt64(step), max(segmentBytes, least)))
+    let step = growth.isSparing ? 0 : UInt64(step)
+    let generous = max(least, min(writtenAhead + step, max(segmentBytes, least)))
     do throws(SystemError) {
       do throws(SystemError) {
         try zeros(to: generous)
@@ -176,7 +178,15 @@ struct SegmentWriter {
       guard error.isFull else { throw poison(error, "write ahead") }
       throw LogError(.full, "grow the log", file: path, offset: end.offset, version: end.version + 1)
     }
-    step = min(step * 2, configuration.largestPrewriteBytes)
+    self.step = min(self.step * 2, configuration.largestPrewriteBytes)
+  }
+
+  /// Whether the disk has so much more than it has to keep.
+  private func checkRoom(for bytes: UInt64, _ growth: LogGrowth) throws(LogError) {
+    guard growth.leaving > 0, let free = configuration.fileSystem.freeBytes(configuration.directory) else { return }
+    guard free >= bytes + growth.leaving else {
+      throw LogError(.full, "grow the log", file: path, offset: end.offset, version: end.version + 1)
+    }
   }
 
   private mutating func zeros(to size: UInt64) throws(SystemError) {
@@ -211,12 +221,13 @@ struct SegmentWriter {
   // MARK: Segments
 
   /// Seals this segment and begins the next, with room for `bytes`.
-  private mutating func roll(for bytes: UInt64) throws(LogError) {
+  private mutating func roll(for bytes: UInt64, _ growth: LogGrowth) throws(LogError) {
     var start = end
     start.segment = end.version + 1
     start.offset = UInt64(SegmentHeader.byteCount)
     let least = Self.roundedUp(start.offset + bytes)
-    let generous = max(least, min(UInt64(step), UInt64(configuration.segmentBytes)))
+    try checkRoom(for: least, growth)
+    let generous = max(least, min(growth.isSparing ? 0 : UInt64(step), UInt64(configuration.segmentBytes)))
     let next: NewSegment
     do {
       next = try Self.make(after: start, previous: end.segment, bytes: generous, configuration)
@@ -274,5 +285,18 @@ struct SegmentWriter {
     try configuration.fileSystem.rename(
       configuration.path(SegmentName.unfinished(segment)), to: configuration.path(ofSegment: segment))
     try configuration.fileSystem.synchronizeDirectory(configuration.directory)
+  }
+}
+
+/// How the log may grow when a block needs it.
+package struct LogGrowth: Sendable {
+  /// By no more than the block needs.
+  package var isSparing: Bool
+  /// Bytes that must stay free on the disk.
+  package var leaving: UInt64
+
+  package init(isSparing: Bool = false, leaving: UInt64 = 0) {
+    self.isSparing = isSparing
+    self.leaving = leaving
   }
 }

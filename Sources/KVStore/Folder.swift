@@ -12,6 +12,7 @@
 import Foundation
 import KVLog
 import LMDB
+import Synchronization
 
 final class Folder: Sendable {
   private struct State {
@@ -22,6 +23,8 @@ final class Folder: Sendable {
   }
 
   private let state = Monitor(State())
+  /// A write has found the disk full, and nothing has come free since.
+  private let pressed = Atomic(false)
 
   func start(_ core: StoreCore) {
     Handoff(core).start(threadNamed: "kvsync.folder") { [self] core in
@@ -33,6 +36,17 @@ final class Folder: Sendable {
 
   /// There may be something to fold.
   func wake() { state.update { _ in } }
+
+  /// The disk is full: as soon as there is log that nobody waits for, folds what holds it back and gives it back.
+  func makeRoom() {
+    pressed.store(true, ordering: .relaxed)
+    wake()
+  }
+
+  /// What was written may have made log superfluous.
+  func wakeIfPressed() {
+    if pressed.load(ordering: .relaxed) { wake() }
+  }
 
   /// Ends the thread after the fold under way.
   func stop() {
@@ -65,30 +79,55 @@ final class Folder: Sendable {
     while true {
       let goesOn = state.wait { state, _ -> Bool? in
         if state.isStopping { return false }
-        return core.memory.generations.sealedCount > 0 ? true : nil
+        return core.memory.generations.sealedCount > 0 || pressed.load(ordering: .relaxed) ? true : nil
       }
       guard goesOn else { return }
+      let isPressed = pressed.load(ordering: .relaxed)
       do {
+        if isPressed, core.memory.generations.sealedCount == 0 {
+          guard try canGiveBack(core) else {
+            if core.reserve.restore() { pressed.store(false, ordering: .relaxed) } else { rest() }
+            continue
+          }
+          try seal(core)
+        }
         guard try core.locks.folding.tryLock() else {
           // Another process is at it; should it die, nobody says so.
           sleep(seconds: 0.1)
           continue
         }
         defer { core.locks.folding.unlock() }
-        guard let generation = try core.tail.oldestSealed() else { continue }
-        try fold(generation, core)
-        try core.tail.retire(generation)
-        core.idleSnapshots.expire()
-        state.update { $0.full = nil }
+        if let generation = try core.tail.oldestSealed() {
+          try fold(generation, core)
+          try core.tail.retire(generation)
+          core.idleSnapshots.expire()
+          state.update { $0.full = nil }
+        }
         // Nobody waits for this: on a full disk the next fold tries again.
-        do { try giveBackLog(core) } catch let error where StoreError.isFull(error) {}
+        do { try giveBackLog(core, isPressed: isPressed) } catch let error where StoreError.isFull(error) {}
+        if core.reserve.restore() { pressed.store(false, ordering: .relaxed) }
       } catch let error where StoreError.isFull(error) {
-        pause(StoreError.published(error, path: core.path))
+        pause(StoreError.published(error, path: core.path), core)
       } catch {
         _ = core.poison(error)
         state.update { $0.isStopping = true }
       }
     }
+  }
+
+  /// Has the writer seal the live generation. A writer that waits for this thread has sealed one itself.
+  private func seal(_ core: StoreCore) throws {
+    let outcome = Monitor<Result<Void, any Error>?>(nil)
+    core.writer.submit(
+      Request(isDurable: true, { try $0.seal() }) { [state] result in
+        outcome.withLock { $0 = result }
+        state.update { _ in }
+      })
+    let result = state.wait { _, _ -> Result<Void, any Error>? in
+      core.memory.generations.sealedCount > 0 ? .success(()) : outcome.withLock { $0 }
+    }
+    // Anything but a full disk has been dealt with where it happened.
+    if case .failure(let error) = result, StoreError.isFull(error) { throw error }
   }
 
   private func fold(_ generation: Generation, _ core: StoreCore) throws {
@@ -101,9 +140,28 @@ final class Folder: Sendable {
     }
   }
 
-  private func pause(_ error: any Error) {
+  private func pause(_ error: any Error, _ core: StoreCore) {
     state.update { $0.full = error }
+    pressed.store(true, ordering: .relaxed)
+    if (try? canGiveBack(core)) == true { _ = core.reserve.release() }
     sleep(seconds: 1)
+  }
+
+  /// Until somebody has written, or has freed space some other way.
+  private func rest() {
+    let deadline = Date(timeIntervalSinceNow: 1)
+    var isFirst = true
+    state.wait(until: deadline) { state, timedOut in
+      defer { isFirst = false }
+      return state.isStopping || timedOut || !isFirst ? () : nil
+    }
+  }
+
+  /// Whether folding would set segments of the log free.
+  private func canGiveBack(_ core: StoreCore) throws -> Bool {
+    let segments = try core.log.segments
+    guard core.memory.retainedLogBytes < .max, segments.count > 1 else { return false }
+    return segments[1].firstVersion <= core.state.acknowledged + 1
   }
 
   private func sleep(seconds: Double) {
@@ -111,9 +169,11 @@ final class Folder: Sendable {
     state.wait(until: deadline) { state, timedOut in state.isStopping || timedOut ? () : nil }
   }
 
-  private func giveBackLog(_ core: StoreCore) throws {
-    let retained = core.memory.retainedLogBytes
+  private func giveBackLog(_ core: StoreCore, isPressed: Bool = false) throws {
+    var retained = core.memory.retainedLogBytes
     guard retained < .max else { return }
+    // On a full disk what nobody is waiting for goes.
+    if isPressed { retained = 0 }
     guard let folded = try Index.state(try core.index.source()) else { return }
     // Newest segments first: those within the retention stay, whatever is older may go.
     var bytes: UInt64 = 0

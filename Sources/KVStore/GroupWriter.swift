@@ -30,6 +30,8 @@ final class GroupWriter {
   private var below: [Source]?
   /// False while the group holds only relaxed writes, and records that the hub repeats on request.
   private var needsSynchronize = false
+  /// Whether the group has anything but deletions and what is said by the hub: those may use the reserve.
+  private var hasValues = false
   /// Whether the present request completes only when it is durable.
   private var requestIsDurable = true
   /// Why the present request, or the whole group, cannot go on. A caller's closure may have swallowed the error when
@@ -60,10 +62,11 @@ final class GroupWriter {
     try core.locks.writing.lock()
     do {
       try catchUp()
-      if generation.isNearlyFull { try rollGeneration(room: 0) }
+      if generation.isNearlyFull { try rollAhead() }
       builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
       state = published
       needsSynchronize = false
+      hasValues = false
       groupFailure = nil
       try beginTail()
     } catch {
@@ -155,12 +158,13 @@ final class GroupWriter {
     core.memory.unfinishedWriter = core.process
     let end: LogPosition
     do throws(LogError) {
-      end = try core.log.append(&builder)
+      end = try append()
     } catch {
       abandon()
       // A log that could not grow has appended nothing and goes on; any other failure poisoned it.
       guard error.kind == .full else { throw core.poison(error) }
       core.memory.unfinishedWriter = nil
+      core.folder.makeRoom()
       throw error
     }
     do {
@@ -173,6 +177,7 @@ final class GroupWriter {
       do { try core.log.retract() } catch { throw core.poison(error) }
       core.noteLog(published)
       core.memory.unfinishedWriter = nil
+      core.folder.makeRoom()
       throw error
     } catch {
       abandon()
@@ -181,7 +186,32 @@ final class GroupWriter {
     core.noteLog(state)
     adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
+    core.folder.wakeIfPressed()
     if core.memory.durableVersion < state.version || !needsSynchronize { core.synchronizer.arm(core) }
+  }
+
+  /// Appends the block. Values leave the disk the room that folding the tail needs; what makes room takes all there is, the
+  /// reserve too.
+  private func append() throws(LogError) -> LogPosition {
+    do throws(LogError) {
+      return try core.log.append(&builder, LogGrowth(leaving: hasValues ? UInt64(core.tail.diskBytes) : 0))
+    } catch {
+      guard error.kind == .full, !hasValues else { throw error }
+      _ = core.reserve.release()
+      return try core.log.append(&builder, LogGrowth(isSparing: true))
+    }
+  }
+
+  /// Seals the live generation, so that the folder can fold it: what a full disk needs before the log can be truncated.
+  func seal() throws {
+    guard !generation.isEmpty else { return }
+    do {
+      try rollGeneration(room: builder.byteCount)
+    } catch {
+      try rebuild()
+      throw error
+    }
+    try rebuild()
   }
 
   /// Everything appended so far is durable when this returns.
@@ -257,6 +287,17 @@ final class GroupWriter {
     }
   }
 
+  /// Seals a generation that is nearly full before a group begins, so that running full in the middle stays rare. On a
+  /// full disk what is left of it is used up first.
+  private func rollAhead() throws {
+    hasValues = true
+    do {
+      try rollGeneration(room: 0)
+    } catch let error where StoreError.isFull(error) {
+      core.folder.makeRoom()
+    }
+  }
+
   /// Seals the live generation; waits while the folder is too far behind.
   private func rollGeneration(room bytes: Int) throws {
     if let open = writer.take() { open.abort() }
@@ -265,7 +306,14 @@ final class GroupWriter {
     // A fold must never run ahead of the durable log.
     do { try core.log.synchronize() } catch { throw core.poison(error) }
     _ = try generation.environment.checkReaders()
-    try core.tail.roll(room: bytes)
+    do {
+      try core.tail.roll(room: bytes)
+    } catch let error where StoreError.isFull(error) {
+      core.folder.makeRoom()
+      guard !hasValues else { throw error }
+      _ = core.reserve.release()
+      try core.tail.roll(room: bytes, isPressed: true)
+    }
     core.folder.wake()
     enter(try core.tail.live())
   }
@@ -298,6 +346,7 @@ final class GroupWriter {
   func put(key: RawSpan, value: RawSpan) throws {
     try StoreLimits.check(key: key)
     try StoreLimits.check(value: value, key: key, commitBytes: builder.openCommitBytes)
+    hasValues = true
     builder.append(key: key, value: value)
     try putRow(key, value, isDeletion: false)
   }
@@ -336,6 +385,7 @@ final class GroupWriter {
 
   /// Appends a commit with the bytes that its origin wrote, without touching rows; returns it under its own version.
   func append(core bytes: RawSpan, of header: CommitHeader, serverVersion: Version, payloadBytes: Int) -> CommitHeader {
+    hasValues = true
     var own = header
     own.version = builder.appendCommit(core: bytes, serverVersion: serverVersion)
     own.serverVersion = serverVersion

@@ -54,12 +54,20 @@ final class Index: Sendable {
     let cursor = try source.reader.cursor(source.tables.rows)
     let folding = try source.reader.entryCount(source.tables.rows)
     var more = try cursor.first()
+    var pages = StoreLimits.foldPages
     while more {
-      var writer = try environment.beginWrite()
-      more = try foldRows(cursor, atMost: rowsPerTransaction(folding, writer), into: &writer)
-      let transaction = writer.transactionID
-      try writer.commit()
-      didCommit(transaction)
+      let start = try cursor.withEntry { key, _ in key.copied() }
+      do {
+        var writer = try environment.beginWrite()
+        more = try foldRows(cursor, atMost: rowsPerTransaction(folding, pages, writer), into: &writer)
+        let transaction = writer.transactionID
+        try writer.commit()
+        didCommit(transaction)
+      } catch let error where StoreError.isFull(error) && pages > StoreLimits.smallestFoldPages {
+        // A smaller transaction needs less room, and gives back as much for the one after the next.
+        pages = max(pages / 4, StoreLimits.smallestFoldPages)
+        more = try cursor.seek(atOrAfter: start.bytes)
+      }
     }
     var writer = try environment.beginWrite()
     try foldVoids(source, state: state, into: &writer)
@@ -70,11 +78,11 @@ final class Index: Sendable {
     didCommit(transaction)
   }
 
-  /// How many of `folding` rows, in key order, dirty `foldPages` leaf pages of the index. The fewer rows a fold has for
+  /// How many of `folding` rows, in key order, dirty so many leaf pages of the index. The fewer rows a fold has for
   /// each page, the more pages it touches for each row, up to one.
-  private func rowsPerTransaction(_ folding: Int, _ writer: borrowing LMDBWriter) throws -> Int {
+  private func rowsPerTransaction(_ folding: Int, _ dirty: Int, _ writer: borrowing LMDBWriter) throws -> Int {
     let pages = max(1, try writer.leafPageCount(tables.rows))
-    return StoreLimits.foldPages * max(1, min(folding / pages, Index.rowsPerPage))
+    return dirty * max(1, min(folding / pages, Index.rowsPerPage))
   }
 
   /// Rows of some 150 bytes on a page of 4 KiB; small enough that the bound in bytes is the one for larger ones.

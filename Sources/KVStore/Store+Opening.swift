@@ -145,8 +145,9 @@ extension Store {
       try log.synchronize()
       let core = StoreCore(
         path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index,
-        state: recovery.state, sequence: tail.memory.sequence, locks: locks)
+        state: recovery.state, sequence: tail.memory.sequence, locks: locks, reserve: Reserve(directory))
       core.noteLog(recovery.state)
+      core.reserve.restore()
       return core
     } catch {
       tail.removeFiles()
@@ -166,7 +167,7 @@ extension Store {
     let log = try ReplicationLog.join(configuration, at: state.position, synchronizedThrough: 0)
     return StoreCore(
       path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index, state: state,
-      sequence: sequence - 1, locks: locks)
+      sequence: sequence - 1, locks: locks, reserve: Reserve(directory))
   }
 
   private static func openForReading(_ path: String, _ options: Options) throws -> Store {
@@ -199,8 +200,12 @@ struct Recovery {
       do {
         return try apply(block, to: try tail.live())
       } catch let error as LMDBError where error.code == .mapFull {
-        // A generation that took nothing is followed by a larger one.
-        try tail.roll(room: block.records.count)
+        // A generation that took nothing is followed by a larger one. What the log has must be shown, room or not.
+        do {
+          try tail.roll(room: block.records.count)
+        } catch let error where StoreError.isFull(error) {
+          try tail.roll(room: block.records.count, isPressed: true)
+        }
       }
     }
   }

@@ -19,6 +19,7 @@ final class StoreCore: Sendable {
   let synchronizer = Synchronizer()
   let watch = Watch()
   let locks: StoreLocks
+  let reserve: Reserve
   /// What all processes with the store open share.
   let memory: SharedMemory
   /// The lease that this process believes to hold; 0: none.
@@ -29,7 +30,8 @@ final class StoreCore: Sendable {
 
   init(
     path: String, identity: Identity, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
-    sequence: UInt64, locks: StoreLocks
+    sequence: UInt64, locks: StoreLocks,
+    reserve: Reserve
   ) {
     self.path = path
     self.identity = identity
@@ -37,6 +39,7 @@ final class StoreCore: Sendable {
     self.tail = tail
     self.index = index
     self.locks = locks
+    self.reserve = reserve
     memory = tail.memory
     idleSnapshots = IdleSnapshots(tail.memory)
     publication = Publication(state, sequence)

@@ -2,8 +2,8 @@
 // how anything else that may be at the path is refused.
 //
 //   kvsync.store   manifest                 log/     segments of the replication log
-//   lock*          locks, empty files       tail/    scratch: generations of the tail, and what processes share
-//   index.mdb      the index
+//   lock*          locks, empty files       tail/    scratch: generations, and what processes share
+//   index.mdb      the index                reserve  space for making room on a full disk
 
 import Foundation
 import KVLog
@@ -21,7 +21,7 @@ struct StoreDirectory {
 
   private static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
   private static let ownNames = lockNames.union([
-    "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating,
+    "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating, Reserve.name,
   ])
 
   enum Content {
@@ -68,7 +68,7 @@ struct StoreDirectory {
       if isMissing || (information.st_mode & S_IFMT == S_IFREG && information.st_size == 0) {
         throw StoreError(
           .corrupt,
-          "this part of the store is \(isMissing ? "missing" : "empty"). Restore the store from a backup, or synchronise a new one.",
+          "this part of the store is \(isMissing ? "missing" : "empty"). Restore it from a backup, or synchronise anew.",
           path: part)
       }
     }

@@ -27,6 +27,12 @@ package enum StoreLimits {
   package static let foldPages = 1_024
   /// Bytes a fold copies in one transaction, for large values.
   package static let foldBytes = 4 << 20
+  /// A disk that has no room for a fold's transaction may have some for one with fewer pages, down to this many.
+  static let smallestFoldPages = 16
+  /// Set aside for what makes room on a full disk: some blocks of the log, and a small generation of the tail.
+  static let reserveBytes = 512 << 10
+  /// A generation that has to fit into the reserve.
+  static let reservedGenerationBytes = 256 << 10
   /// Tombstones that are swept in one transaction; each dirties at most two leaf pages.
   package static let sweepRows = 1_024
 

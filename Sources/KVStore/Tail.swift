@@ -167,12 +167,21 @@ final class Tail: Sendable {
 
   /// Seals the live generation and opens the next one, with room for about `bytes` of log; under the writer's lock. A
   /// live generation that took nothing, so that a single group was too much for it, is followed by one twice as large.
-  func roll(room bytes: Int) throws {
+  /// `isPressed`: the disk is full, and a generation as small as the reserve is better than none.
+  func roll(room bytes: Int, isPressed: Bool = false) throws {
     let previous = try live()
+    if isPressed {
+      let capacity = Tail.capacity(for: bytes, atLeast: StoreLimits.reservedGenerationBytes)
+      return try enter(create(previous.number + 1, capacity: capacity, atLeast: capacity, leaving: 0), after: previous)
+    }
     let room = bytes == 0 ? min(StoreLimits.smallestGenerationBytes, largestBytes) : Tail.capacity(for: bytes)
     let least = max(previous.isEmpty ? previous.capacity * 2 : 0, room)
     let wanted = min(previous.capacity * StoreLimits.generationGrowth, largestBytes)
-    let next = try create(previous.number + 1, capacity: max(least, wanted), atLeast: least)
+    try enter(
+      create(previous.number + 1, capacity: max(least, wanted), atLeast: least, leaving: diskBytes), after: previous)
+  }
+
+  private func enter(_ next: Generation, after previous: Generation) throws {
     try contents.withLock { contents in
       contents.open[next.number] = next
       memory.addGeneration(after: previous.number)
@@ -180,12 +189,23 @@ final class Tail: Sendable {
     }
   }
 
-  /// On a disk that is nearly full a generation is as small as it can be.
-  private func create(_ number: UInt32, capacity: Int, atLeast least: Int) throws -> Generation {
+  /// On a disk that is nearly full a generation is as small as it can be. Beside itself it leaves room for folding it, and
+  /// `bytes` for folding the others.
+  private func create(
+    _ number: UInt32, capacity: Int, atLeast least: Int, leaving bytes: Int
+  ) throws -> Generation {
     guard memory.generations.sealedCount + 2 < SharedMemory.maximumGenerations else {
       throw StoreError(.full, "the tail has too many generations. Close the store and open it again.")
     }
     var capacity = capacity
+    let free = bytes > 0 ? PosixFileSystem().freeBytes(directory ?? prefix) ?? .max : .max
+    while UInt64(2 * capacity + bytes) > free {
+      guard capacity > least else {
+        throw StoreError(
+          .full, "no space left on the device for more changes. Free some space; nothing was lost.", path: prefix)
+      }
+      capacity = max(least, capacity / StoreLimits.generationGrowth)
+    }
     while true {
       do {
         let generation = try Generation(
@@ -200,9 +220,9 @@ final class Tail: Sendable {
 
   /// A map size that takes a group of `bytes` of log in all likelihood; a wrong guess is made good by a larger
   /// generation. Rows in random order leave pages half empty, those of a third of a page two thirds.
-  static func capacity(for bytes: Int) -> Int {
+  static func capacity(for bytes: Int, atLeast least: Int = StoreLimits.smallestGenerationBytes) -> Int {
     let page = 64 << 10
-    return ((bytes * 3 + StoreLimits.smallestGenerationBytes) / page + 1) * page
+    return ((bytes * 3 + least) / page + 1) * page
   }
 
   /// Removes the oldest sealed generation after it was folded; under the folding lock.

@@ -37,6 +37,9 @@ final class SmallDisk: Sendable {
     unsafe fclose(file)
   }
 
+  /// Takes back what `fill` has written.
+  func empty() { unsafe unlink("\(path)/filling") }
+
   private static func run(_ arguments: String...) throws {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
@@ -74,6 +77,70 @@ final class SmallDisk: Sendable {
     try await Task.sleep(for: .milliseconds(1500))
     try await store.put("works", for: "again")
     model[Array("again".utf8)] = Array("works".utf8)
+    #expect(try contents(store) == model)
+    try await store.close()
+    #expect(try Store.verify(at: path).keys == model.count)
+  }
+
+  @Test("On a full disk deletions and acknowledgements still work, and make room for writes, without reopening")
+  func reserve() async throws {
+    let disk = try SmallDisk(kilobytes: 16 << 10)
+    var random = SeededGenerator()
+    var options = Store.Options()
+    options.segmentBytes = 256 << 10
+    let path = disk.path + "/store"
+    let store = try await Store.open(at: path, options: options)
+    var model: [[UInt8]: [UInt8]] = [:]
+    func fileSize(_ path: String) throws -> Int {
+      try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+    }
+    func fillUp() async {
+      while true {
+        let (key, value) = (random.bytes(16), random.bytes(2_000))
+        do {
+          try await store.put(value, for: key)
+          model[key] = value
+        } catch {
+          #expect((error as? StoreError)?.code == .full)
+          return
+        }
+      }
+    }
+    for round in 0..<3 {
+      await fillUp()
+      // Somebody else takes what the store has left for folding: only the reserve is there.
+      if round == 0 { disk.fill() }
+      #expect(model.count > 200)
+      for key in model.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }).prefix(30) {
+        try await store.delete(key)
+        model[key] = nil
+      }
+      #expect(try contents(store) == model)
+      let state = store.replicaState()
+      _ = try await store.acknowledge(
+        Acknowledgement(through: state.local.version, exceptions: [], head: 1), digest: state.local.digest,
+        localChanges: state.pendingChanges, localBytes: state.pendingBytes, epoch: Identity(high: 1, low: 1))
+      #expect(store.counters().pendingChanges == 0)
+      disk.empty()
+      // The folder gives the acknowledged log back; nobody has to do anything.
+      let deadline = ContinuousClock.now + .seconds(20)
+      while true {
+        do {
+          try await store.put("there is room", for: "round \(round)")
+          break
+        } catch { #expect((error as? StoreError)?.code == .full && ContinuousClock.now < deadline, "\(error)") }
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      model[Array("round \(round)".utf8)] = Array("there is room".utf8)
+      while try fileSize("\(path)/reserve") == 0 {
+        try #require(ContinuousClock.now < deadline, "the reserve is taken again")
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      // From now on half of it is overwritten, so that the index does not grow for ever.
+      for key in Array(model.keys.prefix(model.count / 2)) {
+        if (try? await store.delete(key)) != nil { model[key] = nil }
+      }
+    }
     #expect(try contents(store) == model)
     try await store.close()
     #expect(try Store.verify(at: path).keys == model.count)

@@ -11,6 +11,8 @@ final class FaultyFileSystem: LogFileSystem {
 
   private let fault = Mutex((kind: Fault.none, remaining: 0))
   private let files = PosixFileSystem()
+  /// How often a file was synchronised.
+  let synchronizations = Atomic(0)
 
   /// Calls of this kind fail from now on, after `count` that do not.
   func set(_ kind: Fault, after count: Int = 0) { fault.withLock { $0 = (kind, count) } }
@@ -54,6 +56,7 @@ final class FaultyFileSystem: LogFileSystem {
     func truncate(to size: UInt64) throws(SystemError) { try file.truncate(to: size) }
     func synchronizeData() throws(SystemError) {
       try system.check(.synchronize, EIO)
+      system.synchronizations.add(1, ordering: .relaxed)
       try file.synchronizeData()
     }
     func synchronizeAll() throws(SystemError) {

@@ -170,7 +170,8 @@ import Testing
     #expect(report.lastVersion == version && version == 60)
   }
 
-  @Test("A process dies at each step of writing, sealing and beginning a segment: the others go on, and nothing is torn")
+  @Test(
+    "A process dies at each step of writing, sealing and beginning a segment: the others go on, and nothing is torn")
   func everyStep() async throws {
     let scratch = try Scratch()
     let path = scratch.path("store")
@@ -181,7 +182,9 @@ import Testing
     for step in 0..<120 {
       let child = try ChildProcess("die", path, "a", "\(first)", "\(step)")
       while let line = try? child.line() {
-        if let number = line.split(separator: " ").first.flatMap({ Int($0) }) { acknowledged = max(acknowledged, number) }
+        if let number = line.split(separator: " ").first.flatMap({ Int($0) }) {
+          acknowledged = max(acknowledged, number)
+        }
       }
       let (left, right) = try store.read { (text(try $0.value(for: "left/a")), text(try $0.value(for: "right/a"))) }
       #expect(left == right)
@@ -253,6 +256,27 @@ import Testing
     #expect(try third.line() == "closed")
     store.endSession()
     try await store.close()
+  }
+
+  @Test("A disk that fails one process stops the writes of all; reads go on, and reopening recovers")
+  func poisonedElsewhere() async throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    let store = try await open(path)
+    try await store.put("acknowledged", for: "key")
+    let waiting = Task { try await store.acknowledged(try await store.put("1", for: "pending")) }
+    let child = try start("fail", path)
+    #expect(try child.line() == "poisoned")
+    #expect(try child.line().hasPrefix("closed"))
+    await #expect { try await store.put("refused", for: "other") } throws: { ($0 as? StoreError)?.code == .poisoned }
+    await #expect { try await waiting.value } throws: { ($0 as? StoreError)?.code == .poisoned }
+    #expect(text(try store.value(for: "key")) == "acknowledged")
+    try await store.close()
+    let again = try await open(path)
+    #expect(["acknowledged", "outcome unknown"].contains(text(try again.value(for: "key"))))
+    try await again.put("works", for: "other")
+    try await again.close()
+    _ = try Store.verify(at: path)
   }
 
   @Test("A forked child is refused, with an error, and its parent goes on")

@@ -1,4 +1,4 @@
-// The real files, until a given step: then the process kills itself, in the middle of what it does.
+// The real files, until a given step: then the process kills itself, in the middle of what it does, or the disk fails.
 
 import Foundation
 import KVLog
@@ -7,6 +7,8 @@ import Synchronization
 final class DyingFileSystem: LogFileSystem {
   private let files = PosixFileSystem()
   private let remaining = Mutex<Int?>(nil)
+  /// Synchronisations fail.
+  let isBroken = Atomic(false)
 
   /// The process dies before its `steps`-th call from now on.
   func die(after steps: Int) { remaining.withLock { $0 = steps } }
@@ -66,6 +68,7 @@ final class DyingFileSystem: LogFileSystem {
     }
     func synchronizeData() throws(SystemError) {
       system.step()
+      if system.isBroken.load(ordering: .relaxed) { throw SystemError(code: EIO) }
       try file.synchronizeData()
     }
     func synchronizeAll() throws(SystemError) {

@@ -4,6 +4,7 @@
 import Foundation
 import KVLog
 import KVStore
+import Synchronization
 import TestSupport
 
 @main
@@ -32,6 +33,9 @@ struct StoreProcess {
     case "die":
       files.die(after: Int(rest[2])!)
       try write(store, name: rest[0], from: Int(rest[1])!, relaxed: false)
+    case "fail":
+      files.isBroken.store(true, ordering: .relaxed)
+      say(code { try store.putBlocking("outcome unknown", for: "key") })
     case "equal": try equal(store)
     case "fill": try fill(store, changes: Int(rest[0])!)
     case "echo": try echo(store)
@@ -41,8 +45,12 @@ struct StoreProcess {
     case "fork": try fork(store)
     default: fatalError("unknown command \(arguments[0])")
     }
-    try await store.close()
-    say("closed")
+    say(await closing(store))
+  }
+
+  static func closing(_ store: Store) async -> String {
+    do { try await store.close() } catch { return "failed to close: \(error)" }
+    return "closed"
   }
 
   /// Writes for ever, a transaction at a time: a row of its own, and two that must always be equal. Says what returned, and
