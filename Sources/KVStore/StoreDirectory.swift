@@ -83,7 +83,9 @@ struct StoreDirectory {
 
   /// Creates an empty store; the caller holds the lock. Durable, the manifest last.
   func create(log configuration: (Identity) -> LogConfiguration) throws -> StoreManifest {
-    for name in Self.ownNames.subtracting(Self.lockNames) { try? FileManager.default.removeItem(atPath: "\(path)/\(name)") }
+    for name in Self.ownNames.subtracting(Self.lockNames) {
+      try? FileManager.default.removeItem(atPath: "\(path)/\(name)")
+    }
     let manifest = StoreManifest.random()
     try write(manifest.encoded(), to: creating)
     _ = try ReplicationLog.create(configuration(manifest.identity))
