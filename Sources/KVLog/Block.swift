@@ -35,8 +35,10 @@ package struct Block: Sendable {
   }
 
   private func digest(at version: Version, in span: RawSpan) throws(LogError) -> Digest {
+    var chain = DigestChain(records, after: firstVersion - 1, digestBefore)
     do {
-      return try Self.chain(records, in: span, after: firstVersion - 1, digestBefore, until: version).digest
+      try chain.advance(to: version, in: span)
+      return chain.digest
     } catch {
       throw LogError(.corrupt("\(error)"), "read", file: file, offset: offset, version: firstVersion)
     }
@@ -46,24 +48,5 @@ package struct Block: Sendable {
   var whole: Range<Int> {
     let start = records.lowerBound - BlockHeader.byteCount
     return start..<start + BlockHeader.blockBytes(payloadBytes: records.count)
-  }
-
-  /// Walks over records, checks that the commits among them continue `version`, and chains their digest.
-  static func chain(
-    _ records: Range<Int>, in bytes: RawSpan, after version: Version, _ digest: Digest, until last: Version = .max
-  ) throws(LogFormatError) -> (version: Version, digest: Digest) {
-    var version = version
-    var digest = digest
-    var cursor = RecordCursor(records)
-    while version < last, let record = try cursor.next(in: bytes) {
-      guard record.kind == .commit else { continue }
-      let commit = try CommitView(payload: record.payload, in: bytes)
-      guard commit.header.version == version &+ 1 else {
-        throw LogFormatError(.badVersion, at: record.payload.lowerBound)
-      }
-      version &+= 1
-      digest = digest.chained(version: version, core: bytes.extracting(commit.core))
-    }
-    return (version, digest)
   }
 }

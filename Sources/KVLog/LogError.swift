@@ -61,7 +61,8 @@ extension LogError: CustomStringConvertible {
       "the replication log is damaged (\(reason)). Nothing was changed; keep the file, and restore the store from a"
         + " copy or from its hub"
     case .expired(let first):
-      "these versions are no longer in the log, which begins at version \(first); start from a snapshot"
+      "these versions are no longer in the log, which can be read after version \(first - 1) at the earliest; start from"
+        + " the present rows, and go on after their version"
     case .beyondEnd(let last):
       "the log ends at version \(last)"
     case .foreign:

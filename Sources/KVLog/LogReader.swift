@@ -44,7 +44,7 @@ package struct LogReader {
         .corrupt("the segment file is missing"), "read", file: configuration.path(ofSegment: position.segment),
         offset: position.offset, version: position.version &+ 1)
     }
-    segment = try SegmentReader(position.segment, configuration)
+    segment = try Self.open(position.segment, configuration)
     let isAligned = position.offset % UInt64(BlockHeader.alignment) == 0
     guard isAligned, position.version < .max, position.offset >= segment.start.offset,
       position.version &+ 1 >= position.segment,
@@ -58,24 +58,50 @@ package struct LogReader {
   /// The next block; `nil` at the end of what is written, or at `limit`. May be called again later: blocks that were
   /// written since come then. Up to `limit`, a position known to be durable, an incomplete block is damage.
   package mutating func next(through limit: LogPosition? = nil) throws(LogError) -> Block? {
+    try advance(through: limit) ? segment.block : nil
+  }
+
+  /// Goes on to the next block, as `next` does, without a value for it: its records are `records` of `bytes` until the
+  /// reader goes on. False where `next` gives `nil`; the reader's buffer is given back then.
+  package mutating func advance(through limit: LogPosition? = nil) throws(LogError) -> Bool {
     while true {
-      if let limit, !position.precedes(limit) { return nil }
+      if let limit, !position.precedes(limit) {
+        segment.rest()
+        return false
+      }
       let bound = limit.flatMap { $0.segment == position.segment ? $0.offset : nil }
-      switch try segment.block(after: position, limit: bound) {
-      case .block(let block):
-        position = block.end
-        return block
-      case .nothing(let reason):
-        if bound != nil { throw segment.corrupt(reason, position) }
-        switch try follow(reason) {
-        case .block(let block): return block
-        case .moved: continue
-        case .end:
-          guard limit == nil else { throw segment.corrupt(reason, position) }
-          return nil
-        }
+      guard let gap = try segment.findBlock(after: position, limit: bound) else { return pass() }
+      if bound != nil { throw segment.corrupt(gap.rawValue, position) }
+      switch try follow(gap) {
+      case .found: return pass()
+      case .moved: continue
+      case .end:
+        guard limit == nil else { throw segment.corrupt(gap.rawValue, position) }
+        segment.rest()
+        return false
       }
     }
+  }
+
+  /// The position is that behind the block that was found.
+  private mutating func pass() -> Bool {
+    guard let found = segment.found else { preconditionFailure("a block was found") }
+    position = found.end
+    return true
+  }
+
+  /// Where the records of the block that the reader has come to lie in `bytes`; empty before the first.
+  package var records: Range<Int> { segment.found?.records ?? 0..<0 }
+
+  /// The version and the digest before that block.
+  package var before: (version: Version, digest: Digest) {
+    segment.found.map { ($0.header.firstVersion - 1, $0.header.digestBefore) } ?? (position.version, position.digest)
+  }
+
+  /// The reader's buffer.
+  package var bytes: RawSpan {
+    @_lifetime(borrow self)
+    get { segment.bytes }
   }
 
   /// Makes durable what was read: a segment is durable before the next one begins, so this is about the present one.
@@ -84,22 +110,19 @@ package struct LogReader {
   // MARK: From segment to segment
 
   private enum Step {
-    case block(Block)
+    case found
     case moved
     case end
   }
 
   /// No whole block at the position: the end of the log, the end of a sealed segment, or damage.
-  private mutating func follow(_ reason: String) throws(LogError) -> Step {
+  private mutating func follow(_ gap: SegmentReader.Gap) throws(LogError) -> Step {
     let names = try SegmentDirectory.names(configuration)
     guard let next = names.first(where: { $0 > position.segment }) else { return .end }
     if next == names.last, try isHollow(next) { return .end }
     // There is a later segment, so this one was sealed, but perhaps only since we looked: look once more.
-    if case .block(let block) = try segment.block(after: position) {
-      position = block.end
-      return .block(block)
-    }
-    guard try segment.size() == position.offset else { throw segment.corrupt(reason, position) }
+    if try segment.findBlock(after: position) == nil { return .found }
+    guard try segment.size() == position.offset else { throw segment.corrupt(gap.rawValue, position) }
     guard next == position.version &+ 1 else {
       if let first = names.first, first > position.version &+ 1 {
         throw LogError(
@@ -110,12 +133,24 @@ package struct LogReader {
         file: configuration.path(ofSegment: position.version &+ 1), version: position.version &+ 1)
     }
     let before = position
-    segment = try SegmentReader(next, configuration)
+    segment = try Self.open(next, configuration)
     position = segment.start
     guard segment.header.previousSegment == before.segment, position.digest == before.digest else {
       throw segment.corrupt("the segment does not continue the one before it", position)
     }
     return .moved
+  }
+
+  /// Opens a segment that was there a moment ago; when it is not, it has been truncated away.
+  private static func open(_ name: Version, _ configuration: LogConfiguration) throws(LogError) -> SegmentReader {
+    do {
+      return try SegmentReader(name, configuration)
+    } catch {
+      guard case .system(let code) = error.kind, SystemError(code: code).isMissing,
+        let first = try SegmentDirectory.names(configuration).first, first > name
+      else { throw error }
+      throw LogError(.expired(first: first), "read", file: configuration.directory, version: name)
+    }
   }
 
   private func isHollow(_ name: Version) throws(LogError) -> Bool {
@@ -164,13 +199,11 @@ package struct LogReader {
     }
     if let found {
       position = found
-      switch try segment.block(after: found) {
-      case .block(let block):
-        if block.lastVersion > version { return }
-        position = block.end
-      case .nothing:
+      if try segment.findBlock(after: found) == nil {
+        if try skip(unlessBeyond: version) { return }
+      } else if try walk(to: version) {
         // An unfinished block, or a damaged header that led us astray. Only whole blocks tell where the log stands.
-        if try walk(to: version) { return }
+        return
       }
     }
     if position.version < version { throw try missing(version) }
@@ -179,10 +212,16 @@ package struct LogReader {
   /// Reads block after block; true before the one that holds the commit after `version`.
   private mutating func walk(to version: Version) throws(LogError) -> Bool {
     position = segment.start
-    while case .block(let block) = try segment.block(after: position) {
-      if block.lastVersion > version { return true }
-      position = block.end
+    while try segment.findBlock(after: position) == nil {
+      if try skip(unlessBeyond: version) { return true }
     }
+    return false
+  }
+
+  /// Passes the block that was found; true, and nothing is passed, when it reaches beyond `version`.
+  private mutating func skip(unlessBeyond version: Version) throws(LogError) -> Bool {
+    guard let found = segment.found, found.header.lastVersion <= version else { return true }
+    position = found.end
     return false
   }
 

@@ -1,20 +1,35 @@
 // Reads the blocks of one segment file through a buffer.
 //
 // Invariants:
-// - A `Block` comes out only if its checksum, its place, its records and its link to the position before it hold.
+// - A block is found only if its checksum, its place, its records and its link to the position before it hold.
 // - Nothing that was read is trusted to be still true when it was not a whole block: a writer may be finishing it, so
 //   the second look always reads the file again.
-// - The buffer holds `windowBytes`, or one block that is larger; it is not touched while a `Block` still shares it.
+// - The buffer holds `windowBytes`, or one block that is larger, or less where there is less to read. A `Block` that
+//   still shares it keeps its bytes: the buffer is then copied when it is read into again.
 
 struct SegmentReader {
-  enum Outcome {
-    case block(Block)
-    /// No whole block begins there; why, in a few words.
-    case nothing(String)
+  /// Why no whole block begins at a place.
+  enum Gap: String {
+    case fileEnds = "the file ends"
+    case noHeader = "no block begins here"
+    case cutShort = "the file ends within the block"
+    case badChecksum = "the block's checksum differs"
+  }
+
+  /// A block that was found whole.
+  struct Found {
+    var header: BlockHeader
+    /// The records, in the buffer until the next block is looked for.
+    var records: Range<Int>
+    /// Where the block begins in the file.
+    var offset: UInt64
+    var end: LogPosition
   }
 
   let path: String
   let header: SegmentHeader
+  /// What `findBlock` has found last.
+  private(set) var found: Found?
   private let file: any LogFile
   private var window: [UInt8] = []
   private var windowOffset: UInt64 = 0
@@ -73,58 +88,80 @@ struct SegmentReader {
 
   // MARK: Blocks
 
-  /// The block that begins at `position`. Reads nothing at or beyond `limit`.
-  mutating func block(after position: LogPosition, limit: UInt64? = nil) throws(LogError) -> Outcome {
+  /// Looks for the block that begins at `position`, which is in `found` then; otherwise says why there is none. Reads
+  /// nothing at or beyond `limit`.
+  mutating func findBlock(after position: LogPosition, limit: UInt64? = nil) throws(LogError) -> Gap? {
     let isCached = isCached(BlockHeader.byteCount, at: position.offset)
-    let outcome = try look(at: position, limit: limit)
-    if isCached, case .nothing = outcome {
-      windowCount = 0
-      return try look(at: position, limit: limit)
-    }
-    return outcome
+    let gap = try look(at: position, limit: limit)
+    guard isCached, gap != nil else { return gap }
+    windowCount = 0
+    return try look(at: position, limit: limit)
   }
 
-  private mutating func look(at position: LogPosition, limit: UInt64?) throws(LogError) -> Outcome {
+  private mutating func look(at position: LogPosition, limit: UInt64?) throws(LogError) -> Gap? {
+    found = nil
     guard try fill(BlockHeader.byteCount, at: position.offset, ahead: Self.windowBytes, limit: limit) else {
-      return .nothing("the file ends")
+      return .fileEnds
     }
-    guard let header = headerInWindow(at: position.offset) else { return .nothing("no block begins here") }
+    guard let header = headerInWindow(at: position.offset) else { return .noHeader }
     guard try fill(header.blockBytes, at: position.offset, ahead: Self.windowBytes, limit: limit) else {
-      return .nothing("the file ends within the block")
+      return .cutShort
     }
     let start = Int(position.offset - windowOffset)
-    guard isWhole(header, at: start, offset: position.offset) else { return .nothing("the block's checksum differs") }
-    return .block(try check(header, at: start, position))
-  }
-
-  /// The block is what its writer wrote; now it has to continue what lies before it.
-  private func check(_ header: BlockHeader, at start: Int, _ position: LogPosition) throws(LogError) -> Block {
+    guard isWhole(header, at: start, offset: position.offset) else { return .badChecksum }
+    // The block is what its writer wrote; now it has to continue what lies before it.
     guard header.firstVersion == position.version &+ 1, header.digestBefore == position.digest,
       header.synchronizedThrough <= position.offset
     else { throw corrupt("the block does not continue the one before it", position) }
     let records = start + BlockHeader.byteCount..<start + BlockHeader.byteCount + header.payloadBytes
-    let span = unsafe window.span.bytes
-    let end = try chain(records, in: span, position)
-    guard end.version == header.lastVersion else {
-      throw corrupt("the block's versions are not those of its commits", position)
-    }
-    return Block(
-      firstVersion: header.firstVersion, lastVersion: header.lastVersion, digestBefore: header.digestBefore,
+    let digest = try chain(header, records, position)
+    found = Found(
+      header: header, records: records, offset: position.offset,
       end: LogPosition(
-        segment: position.segment, offset: position.offset + UInt64(header.blockBytes), version: end.version,
-        digest: end.digest),
-      file: path, offset: position.offset, synchronizedThrough: header.synchronizedThrough, bytes: window,
-      records: records)
+        segment: position.segment, offset: position.offset + UInt64(header.blockBytes), version: header.lastVersion,
+        digest: digest))
+    return nil
   }
 
   private func chain(
-    _ records: Range<Int>, in bytes: RawSpan, _ position: LogPosition
-  ) throws(LogError) -> (version: Version, digest: Digest) {
+    _ header: BlockHeader, _ records: Range<Int>, _ position: LogPosition
+  ) throws(LogError) -> Digest {
+    var chain = DigestChain(records, after: position.version, position.digest)
     do {
-      return try Block.chain(records, in: bytes, after: position.version, position.digest)
+      try chain.advance(in: bytes)
     } catch {
       throw corrupt(error.reason.rawValue, position)
     }
+    guard chain.version == header.lastVersion else {
+      throw corrupt("the block's versions are not those of its commits", position)
+    }
+    return chain.digest
+  }
+
+  /// The buffer, lent.
+  var bytes: RawSpan {
+    @_lifetime(borrow self)
+    get {
+      let elements = window.span
+      return unsafe elements.bytes
+    }
+  }
+
+  /// What was found, with the buffer that it lies in.
+  var block: Block? {
+    found.map { found in
+      Block(
+        firstVersion: found.header.firstVersion, lastVersion: found.header.lastVersion,
+        digestBefore: found.header.digestBefore, end: found.end, file: path, offset: found.offset,
+        synchronizedThrough: found.header.synchronizedThrough, bytes: window, records: found.records)
+    }
+  }
+
+  /// Gives the buffer back: nothing is left to be read for now.
+  mutating func rest() {
+    found = nil
+    window = []
+    windowCount = 0
   }
 
   func corrupt(_ reason: String, _ position: LogPosition) -> LogError {

@@ -100,10 +100,17 @@ public struct Changes: AsyncSequence, Sendable {
   }
 }
 
+extension StoreChange.Kind {
+  /// Of a commit in the log of `identity`.
+  init(of commit: CommitHeader, in identity: Identity) {
+    self = commit.origin != identity ? .remote : commit.flags.isEmpty ? .local : .resolution
+  }
+}
+
 extension StoreChange {
   static func all(of entry: CommitStream.Entry, in bytes: RawSpan, identity: Identity) throws -> [StoreChange] {
     let header = entry.header
-    let kind: Kind = header.origin != identity ? .remote : header.flags.isEmpty ? .local : .resolution
+    let kind = Kind(of: header, in: identity)
     var changes: [StoreChange] = []
     changes.reserveCapacity(header.changeCount)
     var cursor = ChangeCursor(entry.view)

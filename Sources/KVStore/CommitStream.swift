@@ -6,12 +6,13 @@
 
 import KVLog
 
-struct CommitStream {
+struct CommitStream: Sendable {
   private var reader: LogReader
-  private var block: Block?
+  /// What is left of the block that the reader has come to.
   private var cursor = RecordCursor(0..<0)
+  /// On the way through that block, once somebody has asked for a digest in it.
+  private var chain: DigestChain?
   private(set) var version: Version
-  private(set) var digest: Digest
 
   /// One commit in the bytes of its block.
   struct Entry {
@@ -28,12 +29,46 @@ struct CommitStream {
 
   /// Begins behind `version`. Throws `LogError` `.expired` when the log no longer has what follows it.
   init(_ configuration: LogConfiguration, after version: Version, through limit: LogPosition) throws {
-    reader = try LogReader(configuration, after: version)
-    self.version = reader.position.version
-    digest = reader.position.digest
+    if version == limit.version {
+      try self.init(configuration, from: limit)
+      return
+    }
+    try self.init(LogReader(configuration, after: version))
     // The reader begins with the block that holds the next commit: the commits before that one are passed over.
     while self.version < version {
       if !(try passOne()), !(try loadBlock(through: limit)) { break }
+    }
+  }
+
+  /// Begins at a position that the store gave: nothing has to be searched. Throws as the other does.
+  init(_ configuration: LogConfiguration, from position: LogPosition) throws {
+    do throws(LogError) {
+      self.init(try LogReader(configuration, from: position))
+    } catch {
+      // The end of a segment that has gone is the beginning of the next one.
+      guard case .expired = error.kind else { throw error }
+      self.init(try LogReader(configuration, after: position.version))
+    }
+  }
+
+  /// Where the next block is expected.
+  var position: LogPosition { reader.position }
+
+  private init(_ reader: LogReader) {
+    self.reader = reader
+    version = reader.position.version
+  }
+
+  /// The digest of the log through `version`, computed when it is asked for: most readers never ask. The reader has
+  /// checked the links of the chain.
+  var digest: Digest {
+    mutating get throws {
+      if version == reader.position.version { return reader.position.digest }
+      let before = reader.before
+      var chain = self.chain ?? DigestChain(reader.records, after: before.version, before.digest)
+      try chain.advance(to: version, in: reader.bytes)
+      self.chain = chain
+      return chain.digest
     }
   }
 
@@ -51,11 +86,9 @@ struct CommitStream {
 
   /// Loads the next block; false at the limit.
   private mutating func loadBlock(through limit: LogPosition) throws -> Bool {
-    // Let go of first: the reader then reads into the same buffer again.
-    block = nil
-    guard let next = try reader.next(through: limit) else { return false }
-    cursor = RecordCursor(next.records)
-    block = next
+    guard try reader.advance(through: limit) else { return false }
+    cursor = RecordCursor(reader.records)
+    chain = nil
     return true
   }
 
@@ -65,14 +98,12 @@ struct CommitStream {
 
   /// Shows the block's next commit to `take` and passes it if that returns true; nil at the end of the block.
   private mutating func withNext(_ take: (Entry, _ bytes: RawSpan) throws -> Bool) throws -> Bool? {
-    guard let block else { return nil }
-    let bytes = block.bytes.bytes
     var ahead = cursor
+    let bytes = reader.bytes
     while let record = try ahead.next(in: bytes) {
       guard record.kind == .commit else { continue }
       let view = try CommitView(payload: record.payload, in: bytes)
       guard try take(Entry(view: view, record: record.record), bytes) else { return false }
-      digest = digest.chained(version: view.header.version, core: bytes.extracting(view.core))
       version = view.header.version
       cursor = ahead
       return true

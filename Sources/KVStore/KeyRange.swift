@@ -20,6 +20,14 @@ public struct KeyRange: Sendable, Hashable {
     upper = KeyRange.successor(ofPrefix: bytes)
   }
 
+  /// Whether `key` lies in the range.
+  @inline(__always)
+  func contains(_ key: RawSpan) -> Bool {
+    if let lower, key.compare(lower.bytes) < 0 { return false }
+    if let upper, key.compare(upper.bytes) >= 0 { return false }
+    return true
+  }
+
   /// The smallest key greater than every key with the prefix; nil when there is none.
   static func successor(ofPrefix prefix: [UInt8]) -> [UInt8]? {
     guard let last = prefix.lastIndex(where: { $0 != 0xFF }) else { return nil }

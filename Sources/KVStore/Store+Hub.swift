@@ -63,7 +63,7 @@ extension Store {
           if taken != .passed { break }
         }
         feed.through = stream.version
-        feed.digest = stream.digest
+        feed.digest = try stream.digest
       }
     }
     return feed

@@ -114,7 +114,7 @@ extension Store {
           if taken != .passed { break reading }
         }
         push.segment.through = stream.version
-        push.segment.digest = stream.digest
+        push.segment.digest = try stream.digest
       }
       return push.localChanges > 0 ? push : nil
     }

@@ -1,6 +1,6 @@
 // The one error type of the store's public interface: what happened, where, and what to do.
 
-package import KVLog
+public import KVLog
 package import LMDB
 
 /// An error of a ``Store``.
@@ -40,7 +40,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case closed
     /// The store was opened read-only.
     case readOnly
-    /// The version asked for is no longer in the log.
+    /// The version asked for is no longer in the log; ``StoreError/availableVersion`` is.
     case expired
     /// Replication state that does not fit what this store knows.
     case replication
@@ -54,12 +54,15 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
   public let message: String
   /// The store, or the file in it, that the error is about.
   public let path: String
+  /// Of `expired`: the oldest version after which the log can be read.
+  public let availableVersion: Version?
 
   /// An error with this code and message.
-  public init(_ code: Code, _ message: String, path: String = "") {
+  public init(_ code: Code, _ message: String, path: String = "", availableVersion: Version? = nil) {
     self.code = code
     self.message = message
     self.path = path
+    self.availableVersion = availableVersion
   }
 
   /// The path, where there is one, and the message.
@@ -100,7 +103,9 @@ extension StoreError {
       case .system(let number): Code(errno: number)
       default: .system
       }
-    self.init(code, error.description, path: path)
+    var available: Version?
+    if case .expired(let first) = error.kind { available = first - 1 }
+    self.init(code, error.description, path: path, availableVersion: available)
   }
 
   package init(_ error: LMDBError, path: String) {

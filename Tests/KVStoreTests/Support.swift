@@ -63,3 +63,35 @@ extension Store {
   /// Where the newest segment's blocks end.
   func logEnd() throws -> UInt64 { try read { try $0.state.position.offset } }
 }
+
+/// Makes a store lose the beginning of its log: what a hub has decided, once it is folded, goes with its segments.
+struct Expiry {
+  let exchange: Exchange
+
+  /// Options of a store whose log goes as soon as it may.
+  static var options: Store.Options {
+    var options = Store.Options()
+    options.segmentBytes = 16 << 10
+    options.logRetention = .acknowledged(bytes: 0)
+    return options
+  }
+
+  init(hub: Store) {
+    exchange = Exchange(hub: hub, segmentBytes: 256 << 10)
+  }
+
+  /// Writes keys that begin with `~`, new ones so that generations fill up, until the log of `replica` begins after
+  /// `version`.
+  func expire(_ replica: Store, beyond version: Version) async throws {
+    for round in 0..<200 {
+      if let first = try? replica.information().firstLogVersion, first > version + 1 { return }
+      try await replica.write { transaction in
+        for key in 0..<8 {
+          try transaction.put([UInt8](repeating: UInt8(round), count: 16_000), for: "~\(round)-\(key)")
+        }
+      }
+      try await exchange.settle([replica], policy: .lastWriterWins)
+    }
+    Issue.record("the log never gave version \(version) back")
+  }
+}

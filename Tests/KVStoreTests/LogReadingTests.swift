@@ -1,0 +1,165 @@
+import Foundation
+import KVLog
+import KVStore
+import TestSupport
+import Testing
+
+/// Reading the log from front to back.
+@Suite struct LogReadingTests {
+  private struct Logged: Equatable {
+    var version: Version
+    var key: [UInt8]
+    var value: [UInt8]?
+
+    init(version: Version, key: [UInt8], value: [UInt8]?) {
+      self.version = version
+      self.key = key
+      self.value = value
+    }
+
+    init(_ change: borrowing BorrowedChange) {
+      version = change.version
+      key = change.key.copied()
+      if let value = change.value { self.value = value.copied() }
+    }
+  }
+
+  let scratch: Scratch
+  let path: String
+
+  init() throws {
+    scratch = try Scratch()
+    path = scratch.path("store")
+  }
+
+  /// Writes commits of several changes, some of which share a block, and tells what they were.
+  private func fill(_ store: Store, commits: Int, _ random: inout SeededGenerator) async throws -> [Logged] {
+    var all: [Logged] = []
+    var left = commits
+    while left > 0 {
+      let batch = (0..<min(left, 1 + random.below(8))).map { _ in
+        (0..<1 + random.below(4)).map { _ in
+          (key: random.bytes(1...12), value: random.chance(20) ? nil : random.bytes(0...60))
+        }
+      }
+      left -= batch.count
+      try await withThrowingTaskGroup(of: (Receipt, [Logged]).self) { group in
+        for changes in batch {
+          group.addTask {
+            let receipt = try await store.write { transaction in
+              for change in changes {
+                if let value = change.value {
+                  try transaction.put(value, for: change.key)
+                } else {
+                  try transaction.delete(change.key)
+                }
+              }
+            }
+            return (
+              receipt, changes.map { Logged(version: receipt.version, key: $0.key, value: $0.value) }
+            )
+          }
+        }
+        for try await (_, logged) in group { all += logged }
+      }
+    }
+    // The changes of one commit are neighbours, in their order, already.
+    return all.enumerated().sorted { ($0.element.version, $0.offset) < ($1.element.version, $1.offset) }
+      .map(\.element)
+  }
+
+  private func read(
+    _ store: Store, after version: Version, through last: Version = .max, in range: KeyRange = KeyRange()
+  ) throws -> (read: [Logged], version: Version) {
+    var read: [Logged] = []
+    let version = try store.forEachChange(after: version, through: last, in: range) { change in
+      read.append(Logged(change))
+      #expect(change.kind == .local && change.origin == store.identity && change.serverVersion == 0)
+      return true
+    }
+    return (read, version)
+  }
+
+  @Test("The log lends every change of any run of versions and any range of keys, in order, across its segments")
+  func lendsEveryChange() async throws {
+    var random = SeededGenerator()
+    var options = Store.Options()
+    options.segmentBytes = 8 << 10
+    let store = try await Store.open(at: path, options: options)
+    let all = try await fill(store, commits: 300, &random)
+    for _ in 0..<60 {
+      let after = Version(random.below(301))
+      let last = random.chance(30) ? .max : Version(random.below(302))
+      let bounds = [random.bytes(1...2), random.bytes(1...2)]
+      let range = random.chance(50) ? KeyRange() : KeyRange(from: bounds[0], upTo: bounds[1])
+      let expected = all.filter { change in
+        change.version > after && change.version <= last
+          && !change.key.lexicographicallyPrecedes(range.lower ?? [])
+          && (range.upper.map { change.key.lexicographicallyPrecedes($0) } ?? true)
+      }
+      let outcome = try read(store, after: after, through: last, in: range)
+      #expect(outcome.read == expected, "seed \(random.seed)")
+      #expect(outcome.version == max(after, min(last, 300)), "seed \(random.seed)")
+    }
+    #expect(try read(store, after: 1_000).version == 1_000)
+    try await store.close()
+    #expect { try read(store, after: 0) } throws: { ($0 as? StoreError)?.code == .closed }
+  }
+
+  @Test("Reading that stops anywhere goes on after the version that it returned, without a gap")
+  func goesOnWhereItStopped() async throws {
+    var random = SeededGenerator()
+    let store = try await Store.open(at: path)
+    let all = try await fill(store, commits: 80, &random)
+    var seen: [Logged] = []
+    var version: Version = 0
+    while version < 80 {
+      var part: [Logged] = []
+      let wanted = 1 + random.below(12)
+      version = try store.forEachChange(after: version) { change in
+        part.append(Logged(change))
+        return part.count < wanted
+      }
+      // Of a commit that was not handed out whole, all comes again.
+      seen += part.filter { $0.version <= version }
+    }
+    #expect(seen == all, "seed \(random.seed)")
+  }
+
+  @Test("A run for the hub carries the digest of the log where it was cut, also between the commits of one block")
+  func digestsOfRuns() async throws {
+    var random = SeededGenerator()
+    let store = try await Store.open(at: path)
+    _ = try await fill(store, commits: 120, &random)
+    for replica in [store.identity, .zero] {
+      var cuts: Set<Version> = []
+      var after: Version = 0
+      while let run = try store.feedSegment(after: after, excluding: replica, maximumBytes: 100 + random.below(400)) {
+        #expect(run.digest == (try store.digest(at: run.through)), "seed \(random.seed)")
+        after = run.through
+        cuts.insert(after)
+      }
+      #expect(after == 120)
+      #expect(replica == store.identity || cuts.count > 20)
+    }
+  }
+
+  @Test("A version that the log no longer has is `expired`, and the error names the oldest that can be gone on after")
+  func expired() async throws {
+    let hub = try await Store.open(at: scratch.path("hub"))
+    let store = try await Store.open(at: path, options: Expiry.options)
+    try await store.put("v", for: "k")
+    try await Expiry(hub: hub).expire(store, beyond: 1)
+    let error = try #require(throws: StoreError.self) { try store.forEachChange(after: 0) { _ in true } }
+    #expect(error.code == .expired)
+    let available = try #require(error.availableVersion)
+    #expect(available > 0 && error.message.contains("after version \(available)"))
+    var count = 0
+    let last = try store.forEachChange(after: available) { _ in
+      count += 1
+      return true
+    }
+    #expect(last == store.counters().localVersion && count > 0)
+    #expect(throws: StoreError.self) { try store.forEachChange(after: available - 1) { _ in true } }
+  }
+}
