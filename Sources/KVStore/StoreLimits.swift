@@ -67,6 +67,16 @@ package enum StoreLimits {
   /// about a block.
   package static let cachedStreams = 8
 
+  /// A batch of changes is full with so many bytes of keys and values, or so many changes: what a reader that is slow
+  /// costs. More would not make it faster.
+  static let changeBatchBytes = 1 << 20
+  static let changeBatchCount = 4_096
+  /// Log that is read for one batch at most, however few of its changes are asked for or the newest of their keys: some
+  /// tens of milliseconds of a thread.
+  static let changeBatchLogBytes = 16 << 20
+  /// What was written last lies in memory: a reader that is so far behind, or less, reads it without leaving its thread.
+  static let recentLogBytes = 256 << 10
+
   /// A hybrid clock that is ahead of the wall clock by more than this is not followed further.
   package static let clockTolerance: Duration = .seconds(120)
 }

@@ -164,6 +164,15 @@ struct ConflictRecord {
     losingValue = span.extracting(reader.offset..<span.byteCount).copied()
   }
 
+  /// Which change it is about, without the rest.
+  static func place(in span: RawSpan) throws(LogFormatError) -> (commitVersion: Version, key: [UInt8]) {
+    var reader = ByteReader(at: 6)
+    let keyLength = Int(try reader.read(UInt16.self, from: span))
+    let commitVersion = try reader.read(UInt64.self, from: span)
+    reader = ByteReader(at: 72)
+    return (commitVersion, span.extracting(try reader.take(keyLength, from: span)).copied())
+  }
+
   /// The journal's key: big-endian, so that LMDB orders conflicts by version.
   var identifier: [UInt8] { Self.identifier(commitVersion, ordinal) }
 

@@ -6,24 +6,6 @@ import Testing
 
 /// Reading the log from front to back.
 @Suite struct LogReadingTests {
-  private struct Logged: Equatable {
-    var version: Version
-    var key: [UInt8]
-    var value: [UInt8]?
-
-    init(version: Version, key: [UInt8], value: [UInt8]?) {
-      self.version = version
-      self.key = key
-      self.value = value
-    }
-
-    init(_ change: borrowing BorrowedChange) {
-      version = change.version
-      key = change.key.copied()
-      if let value = change.value { self.value = value.copied() }
-    }
-  }
-
   let scratch: Scratch
   let path: String
 
@@ -32,48 +14,12 @@ import Testing
     path = scratch.path("store")
   }
 
-  /// Writes commits of several changes, some of which share a block, and tells what they were.
-  private func fill(_ store: Store, commits: Int, _ random: inout SeededGenerator) async throws -> [Logged] {
-    var all: [Logged] = []
-    var left = commits
-    while left > 0 {
-      let batch = (0..<min(left, 1 + random.below(8))).map { _ in
-        (0..<1 + random.below(4)).map { _ in
-          (key: random.bytes(1...12), value: random.chance(20) ? nil : random.bytes(0...60))
-        }
-      }
-      left -= batch.count
-      try await withThrowingTaskGroup(of: (Receipt, [Logged]).self) { group in
-        for changes in batch {
-          group.addTask {
-            let receipt = try await store.write { transaction in
-              for change in changes {
-                if let value = change.value {
-                  try transaction.put(value, for: change.key)
-                } else {
-                  try transaction.delete(change.key)
-                }
-              }
-            }
-            return (
-              receipt, changes.map { Logged(version: receipt.version, key: $0.key, value: $0.value) }
-            )
-          }
-        }
-        for try await (_, logged) in group { all += logged }
-      }
-    }
-    // The changes of one commit are neighbours, in their order, already.
-    return all.enumerated().sorted { ($0.element.version, $0.offset) < ($1.element.version, $1.offset) }
-      .map(\.element)
-  }
-
   private func read(
     _ store: Store, after version: Version, through last: Version = .max, in range: KeyRange = KeyRange()
-  ) throws -> (read: [Logged], version: Version) {
-    var read: [Logged] = []
+  ) throws -> (read: [WrittenChange], version: Version) {
+    var read: [WrittenChange] = []
     let version = try store.forEachChange(after: version, through: last, in: range) { change in
-      read.append(Logged(change))
+      read.append(WrittenChange(change))
       #expect(change.kind == .local && change.origin == store.identity && change.serverVersion == 0)
       return true
     }
@@ -86,17 +32,12 @@ import Testing
     var options = Store.Options()
     options.segmentBytes = 8 << 10
     let store = try await Store.open(at: path, options: options)
-    let all = try await fill(store, commits: 300, &random)
+    let all = try await write(300, to: store, &random)
     for _ in 0..<60 {
       let after = Version(random.below(301))
       let last = random.chance(30) ? .max : Version(random.below(302))
-      let bounds = [random.bytes(1...2), random.bytes(1...2)]
-      let range = random.chance(50) ? KeyRange() : KeyRange(from: bounds[0], upTo: bounds[1])
-      let expected = all.filter { change in
-        change.version > after && change.version <= last
-          && !change.key.lexicographicallyPrecedes(range.lower ?? [])
-          && (range.upper.map { change.key.lexicographicallyPrecedes($0) } ?? true)
-      }
+      let range = randomRange(&random)
+      let expected = all.filter { $0.version > after && $0.version <= last && $0.isIn(range) }
       let outcome = try read(store, after: after, through: last, in: range)
       #expect(outcome.read == expected, "seed \(random.seed)")
       #expect(outcome.version == max(after, min(last, 300)), "seed \(random.seed)")
@@ -110,14 +51,14 @@ import Testing
   func goesOnWhereItStopped() async throws {
     var random = SeededGenerator()
     let store = try await Store.open(at: path)
-    let all = try await fill(store, commits: 80, &random)
-    var seen: [Logged] = []
+    let all = try await write(80, to: store, &random)
+    var seen: [WrittenChange] = []
     var version: Version = 0
     while version < 80 {
-      var part: [Logged] = []
+      var part: [WrittenChange] = []
       let wanted = 1 + random.below(12)
       version = try store.forEachChange(after: version) { change in
-        part.append(Logged(change))
+        part.append(WrittenChange(change))
         return part.count < wanted
       }
       // Of a commit that was not handed out whole, all comes again.
@@ -130,7 +71,7 @@ import Testing
   func digestsOfRuns() async throws {
     var random = SeededGenerator()
     let store = try await Store.open(at: path)
-    _ = try await fill(store, commits: 120, &random)
+    _ = try await write(120, to: store, &random)
     for replica in [store.identity, .zero] {
       var cuts: Set<Version> = []
       var after: Version = 0
