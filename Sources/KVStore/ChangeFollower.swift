@@ -21,6 +21,16 @@ struct ChangeFollower {
     self.delivery = delivery
   }
 
+  /// Goes to a position of the log that is known, so that nothing has to be searched for. Throws `StoreError`.
+  mutating func begin(at position: LogPosition) throws {
+    version = position.version
+    do {
+      reader = try ChangeReader(store, after: version, through: position, delivery)
+    } catch {
+      throw StoreError.published(error, path: store.path)
+    }
+  }
+
   /// Suspends until something after `version` is published, and tells through where; nil when nothing ever will be,
   /// because the store was opened read-only. Throws `CancellationError`, and `StoreError` of a store that is closed or
   /// poisoned.
@@ -33,15 +43,7 @@ struct ChangeFollower {
       guard case .writable(let core) = backing else { return nil }
       // Begun here, where the position is known, the next reading need not search a segment for it.
       if reader == nil, state.version == version { try begin(at: state.position) }
-      _ = try await core.wait(for: .versionBeyond(version))
-    }
-  }
-
-  private mutating func begin(at position: LogPosition) throws {
-    do {
-      reader = try ChangeReader(store, after: version, through: position, delivery)
-    } catch {
-      throw StoreError.published(error, path: store.path)
+      _ = try await core.publication.wait(for: .versionBeyond(version))
     }
   }
 

@@ -53,6 +53,19 @@ struct ChangeStates {
     let voidThrough = try snapshot.bytes(\.voids, key).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
     return commit.version <= voidThrough
   }
+
+  /// The state of the change that made a row.
+  func state(of row: Row, key: RawSpan, _ snapshot: Snapshot) throws -> StoreChange.State {
+    let commit = CommitHeader(
+      version: row.version, serverVersion: row.serverVersion, origin: row.origin, originVersion: 0, time: row.time,
+      flags: [], changeCount: 1)
+    guard mayConflict(commit) else { return state(of: commit) }
+    let bytes = key.copied()
+    let isConflicted = try isConflicted(commit, bytes, snapshot) {
+      try snapshot.journaledKeys(row.version...row.version)[row.version]?.contains(bytes) ?? false
+    }
+    return isConflicted ? .conflicted : state(of: commit)
+  }
 }
 
 extension Store {
@@ -79,14 +92,7 @@ extension Store {
       let states = ChangeStates(identity: identity, state: try snapshot.state)
       return try key.withBytes { key in
         guard let row = try snapshot.withRow(key, { row, _ in row }) else { return nil }
-        let commit = CommitHeader(
-          version: row.version, serverVersion: row.serverVersion, origin: row.origin, originVersion: 0, time: row.time,
-          flags: [], changeCount: 1)
-        let bytes = key.copied()
-        let isConflicted = try states.isConflicted(commit, bytes, snapshot) {
-          try snapshot.journaledKeys(row.version...row.version)[row.version]?.contains(bytes) ?? false
-        }
-        return isConflicted ? .conflicted : states.state(of: commit)
+        return try states.state(of: row, key: key, snapshot)
       }
     }
   }

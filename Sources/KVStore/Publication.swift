@@ -37,8 +37,13 @@ final class Publication: Sendable {
 
   private let contents: Mutex<Contents>
 
-  init(_ state: StoreState, _ sequence: UInt64) {
+  private let memory: SharedMemory
+  private let watch: Watch
+
+  init(_ state: StoreState, _ sequence: UInt64, _ memory: SharedMemory, _ watch: Watch) {
     contents = Mutex(Contents(state: state, sequence: sequence))
+    self.memory = memory
+    self.watch = watch
   }
 
   var state: StoreState { contents.withLock { $0.state } }
@@ -70,8 +75,13 @@ final class Publication: Sendable {
     for waiter in waiters.values { waiter.continuation.resume(throwing: error) }
   }
 
-  /// Suspends until the condition is met; no thread waits meanwhile. Calls `waiting` once it waits.
-  func wait(for condition: Condition, waiting: @Sendable () -> Void) async throws -> StoreState {
+  /// Has the watching thread follow the other processes, from what is known here on.
+  private func follow() {
+    if memory.sequence == latest.sequence { watch.need(memory) } else { memory.wake() }
+  }
+
+  /// Suspends until the condition is met, by whichever process; no thread waits meanwhile.
+  func wait(for condition: Condition) async throws -> StoreState {
     let id = contents.withLock { contents in
       contents.nextWaiter += 1
       return contents.nextWaiter
@@ -85,7 +95,7 @@ final class Publication: Sendable {
           contents.waiters[id] = Waiter(condition: condition, continuation: continuation)
           return nil
         }
-        if let outcome { continuation.resume(with: outcome) } else { waiting() }
+        if let outcome { continuation.resume(with: outcome) } else { follow() }
       }
     } onCancel: {
       let waiter = contents.withLock { $0.waiters.removeValue(forKey: id) }

@@ -234,7 +234,7 @@ extension Store {
 
   /// Suspends until the store's version is beyond `version`.
   package func advance(beyond version: Version) async throws -> Version {
-    try await core().wait(for: .versionBeyond(version)).version
+    try await core().publication.wait(for: .versionBeyond(version)).version
   }
 
   func published<Result>(_ body: () throws -> Result) throws -> Result {

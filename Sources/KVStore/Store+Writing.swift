@@ -2,7 +2,7 @@
 // wait at the same time share one fdatasync.
 
 import Dispatch
-public import KVLog
+import KVLog
 
 extension Store {
   /// Sets the value of `key`, in a commit of its own. Visible when it returns, and as durable as `durability` says; nil: as
@@ -89,7 +89,7 @@ extension Store {
     var transaction = Transaction(group)
     let result = try body(&transaction)
     let changes = group.openChangeCount
-    return (result, Receipt(version: group.endCommit(), changes: changes))
+    return (result, Receipt(version: group.endCommit(), changes: changes, publication: group.core.publication))
   }
 
   // MARK: Submitting
@@ -125,24 +125,5 @@ extension Store {
   /// As ``synchronize()``, blocking the calling thread; not to be called from a transaction.
   public func synchronizeBlocking() throws {
     try performBlocking { $0.requireDurability() }
-  }
-}
-
-/// What a write gives back: which commit it was.
-public struct Receipt: Sendable, Hashable {
-  /// The version of the commit; of the commit before it, when the transaction changed nothing.
-  public let version: Version
-  /// How many changes it recorded.
-  public let changes: Int
-}
-
-extension Store {
-  /// Suspends until the hub has decided every local commit up to the receipt's: applied it, durably, or found it stale, and
-  /// then what is still current of it is pending again under a later version. A replicator has to bring that about;
-  /// without one this waits until the store is closed.
-  ///
-  /// Throws ``StoreError``: `closed`, `readOnly`, `poisoned`; or `CancellationError`.
-  public func acknowledged(_ receipt: Receipt) async throws {
-    _ = try await core().wait(for: .acknowledged(receipt.version))
   }
 }

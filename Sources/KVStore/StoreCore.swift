@@ -42,7 +42,7 @@ final class StoreCore: Sendable {
     self.reserve = reserve
     memory = tail.memory
     idleSnapshots = IdleSnapshots(tail.memory)
-    publication = Publication(state, sequence)
+    publication = Publication(state, sequence, tail.memory, watch)
   }
 
   func start() throws {
@@ -72,20 +72,11 @@ final class StoreCore: Sendable {
     try tail.state(index) ?? StoreState(start: identity)
   }
 
-  /// Suspends until the condition is met, by whichever process.
-  func wait(for condition: Publication.Condition) async throws -> StoreState {
-    _ = state
-    return try await publication.wait(for: condition) { [self] in
-      watch.need(memory)
-      _ = state
-    }
-  }
-
   /// Looks at what other processes have done.
   func follow() {
     if memory.isPoisoned { _ = poisonedElsewhere() }
     idleSnapshots.expireOld()
-    if publication.hasWaiters { _ = state }
+    _ = state
     // What cannot be opened now is reported by the reads and writes that need it.
     try? tail.refresh()
     folder.wake()

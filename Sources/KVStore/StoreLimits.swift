@@ -74,6 +74,8 @@ package enum StoreLimits {
   /// Log that is read for one batch at most, however few of its changes are asked for or the newest of their keys: some
   /// tens of milliseconds of a thread.
   static let changeBatchLogBytes = 16 << 20
+  /// Rows, tombstones included, that are looked at for each row of a live query's page: bounds how long its snapshot lives.
+  static let lookedAtPerRow = 16
   /// What was written last lies in memory: a reader that is so far behind, or less, reads it without leaving its thread.
   static let recentLogBytes = 256 << 10
 

@@ -261,6 +261,32 @@ import Testing
     #expect(try store.changeState(of: "k") == .acknowledged)
   }
 
+  @Test("A receipt waits for what the hub decides, is cancelled alone, and ends with its store")
+  func receipts() async throws {
+    let hub = try await Store.open(at: scratch.path("hub"))
+    let store = try await Store.open(at: path)
+    let first = try await store.put("1", for: "a")
+    let second = try await store.put("2", for: "b")
+    #expect(first != second && first == first)
+    let waiting = Task { try await second.acknowledged() }
+    let cancelled = Task { try await second.acknowledged() }
+    try await Task.sleep(for: .milliseconds(5))
+    cancelled.cancel()
+    await #expect(throws: CancellationError.self) { try await cancelled.value }
+    try await Exchange(hub: hub).settle([store], policy: .lastWriterWins)
+    try await waiting.value
+    try await first.acknowledged()
+    let third = try await store.put("3", for: "c")
+    let never = Task { try await third.acknowledged() }
+    try await store.close()
+    #expect(await code { try await never.value } == .closed)
+    #expect(await code { try await third.acknowledged() } == .closed)
+    let reopened = try await Store.open(at: path)
+    #expect(try await reopened.write { _ in }.version == 3)
+    #expect(try await reopened.write { _ in } != Receipt?.some(third))
+    try await reopened.close()
+  }
+
   // MARK: Ends
 
   @Test("Cancelling a task that waits for changes ends its wait, and one that never suspends stops after a batch")
