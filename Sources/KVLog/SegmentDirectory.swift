@@ -51,6 +51,11 @@ package enum SegmentDirectory {
         file = try configuration.fileSystem.open(path, .read)
         size = try file.size()
       } catch {
+        // Truncated since the names were read, and with it all that lie before it.
+        if error.isMissing, try Self.names(configuration).first ?? 0 > name {
+          segments = []
+          continue
+        }
         throw LogError(error, "open the segment", file: path, version: name)
       }
       if index == names.count - 1, index > 0, try isHollow(file, path: path, size: size) { break }

@@ -1,6 +1,7 @@
 // Appending, rolling over, reading and truncating, without faults.
 
 import KVLog
+import Synchronization
 import TestSupport
 import Testing
 
@@ -168,6 +169,30 @@ import Testing
     #expect(try LogVerification.run(configuration).end == log.end)
   }
 
+  @Test("A segment that is truncated between the look at the directory and the look at the file has expired, no more")
+  func truncationBesideReader() throws {
+    let files = LateList()
+    let configuration = smallLog(files)
+    var random = SeededGenerator(seed: 5)
+    let (log, _, _) = try filled(configuration, &random)
+    let segments = log.segments
+    let third = segments[2].firstVersion
+    var behind = try LogReader(configuration)
+    while behind.position.version < segments[1].firstVersion - 1 { _ = try behind.next() }
+    let before = try files.list(configuration.directory)
+    #expect(try log.truncate(before: third) == 2)
+    files.show(before)
+    #expect { try behind.next() } throws: { ($0 as? LogError)?.kind == .expired(first: third) }
+    files.show(before)
+    #expect { try LogReader(configuration, from: behind.position) } throws: {
+      ($0 as? LogError)?.kind == .expired(first: third)
+    }
+    files.show(before)
+    #expect { try LogReader(configuration, after: 0) } throws: { ($0 as? LogError)?.kind == .expired(first: third) }
+    files.show(before)
+    #expect(try SegmentDirectory.segments(configuration).map(\.firstVersion) == segments[2...].map(\.firstVersion))
+  }
+
   @Test("A commit larger than a segment gets one of its own")
   func largeCommit() throws {
     let configuration = smallLog(SimulatedFileSystem())
@@ -282,4 +307,23 @@ import Testing
     }
     #expect(try log.firstVersion > 1)
   }
+}
+
+/// Files whose directory is shown once as it was a moment ago.
+private final class LateList: LogFileSystem {
+  private let files = SimulatedFileSystem()
+  private let names = Mutex<[String]?>(nil)
+
+  func show(_ names: [String]) { self.names.withLock { $0 = names } }
+
+  func list(_ directory: String) throws(SystemError) -> [String] {
+    if let names = names.withLock({ $0.take() }) { return names }
+    return try files.list(directory)
+  }
+
+  func open(_ path: String, _ mode: LogFileMode) throws(SystemError) -> any LogFile { try files.open(path, mode) }
+  func rename(_ path: String, to target: String) throws(SystemError) { try files.rename(path, to: target) }
+  func unlink(_ path: String) throws(SystemError) { try files.unlink(path) }
+  func synchronizeDirectory(_ path: String) throws(SystemError) { try files.synchronizeDirectory(path) }
+  func makeDirectory(_ path: String) throws(SystemError) { try files.makeDirectory(path) }
 }

@@ -84,7 +84,7 @@ struct Expiry {
   /// `version`.
   func expire(_ replica: Store, beyond version: Version) async throws {
     for round in 0..<200 {
-      if let first = try? replica.information().firstLogVersion, first > version + 1 { return }
+      if try replica.information().firstLogVersion > version + 1 { return }
       try await replica.write { transaction in
         for key in 0..<8 {
           try transaction.put([UInt8](repeating: UInt8(round), count: 16_000), for: "~\(round)-\(key)")
