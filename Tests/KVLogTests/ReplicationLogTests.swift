@@ -175,7 +175,7 @@ import Testing
     let configuration = smallLog(files)
     var random = SeededGenerator(seed: 5)
     let (log, _, _) = try filled(configuration, &random)
-    let segments = log.segments
+    let segments = try log.segments
     let third = segments[2].firstVersion
     var behind = try LogReader(configuration)
     while behind.position.version < segments[1].firstVersion - 1 { _ = try behind.next() }

@@ -264,7 +264,7 @@ import Testing
     let path = scratch.path("store")
     let store = try await open(path)
     try await store.put("acknowledged", for: "key")
-    let waiting = Task { try await store.acknowledged(try await store.put("1", for: "pending")) }
+    let waiting = Task { try await store.put("1", for: "pending").acknowledged() }
     let child = try start("fail", path)
     #expect(try child.line() == "poisoned")
     #expect(try child.line().hasPrefix("closed"))
