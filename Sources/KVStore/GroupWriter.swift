@@ -62,7 +62,7 @@ final class GroupWriter {
     try core.locks.writing.lock()
     do {
       try catchUp()
-      if generation.isNearlyFull { try rollAhead() }
+      if generation.isNearlyFull || core.memory.logBytesInGeneration > generation.capacity { try rollAhead() }
       builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
       state = published
       needsSynchronize = false
@@ -184,6 +184,7 @@ final class GroupWriter {
       throw core.poison(error)
     }
     core.noteLog(state)
+    core.memory.appended(builder.byteCount)
     adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
     core.folder.wakeIfPressed()
@@ -287,8 +288,9 @@ final class GroupWriter {
     }
   }
 
-  /// Seals a generation that is nearly full before a group begins, so that running full in the middle stays rare. On a
-  /// full disk what is left of it is used up first.
+  /// Seals a generation before a group begins: when it is nearly full, so that running full in the middle stays rare, or
+  /// when it stands for much log, so that keys written again and again do not make the log, and recovery, grow for ever.
+  /// On a full disk what is left of it is used up first.
   private func rollAhead() throws {
     hasValues = true
     do {

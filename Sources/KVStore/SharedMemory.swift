@@ -53,7 +53,9 @@ final class SharedMemory: Sendable {
     static let foldCount = 13
     static let durableVersion = 14
     static let logDurable = 15
-    static let folds = 16
+    static let logBytes = 16
+    static let logBytesBefore = 17
+    static let folds = 18
     static let generation = 64
   }
 
@@ -142,8 +144,13 @@ final class SharedMemory: Sendable {
       let next = Generations(oldest: present.oldest, live: present.live + 1)
       if unsafe shared_exchange(words + Word.generations, present.word, next.word) != 0 { break }
     }
+    store(Word.logBytesBefore, load(Word.logBytes))
     changed()
   }
+
+  /// Bytes of log that the live generation stands for; moved under the writer's lock.
+  var logBytesInGeneration: Int { Int(clamping: load(Word.logBytes) - load(Word.logBytesBefore)) }
+  func appended(_ bytes: Int) { unsafe shared_add(words + Word.logBytes, UInt64(bytes)) }
 
   /// The folder is done with the oldest generation.
   func retire(_ number: UInt32) {
