@@ -20,7 +20,10 @@ package final class ReplicationLog: Sendable {
   }
 
   /// Begins a log in a directory that holds no segment yet, and makes the directory if it has to. Durable on return.
-  package static func create(_ configuration: LogConfiguration) throws(LogError) -> ReplicationLog {
+  /// Its first commit follows `version`, its digests follow `digest`; nil: those before the first commit of the identity.
+  package static func create(
+    _ configuration: LogConfiguration, after version: Version = 0, _ digest: Digest? = nil
+  ) throws(LogError) -> ReplicationLog {
     let files = configuration.fileSystem
     let directory = configuration.directory
     do {
@@ -32,7 +35,11 @@ package final class ReplicationLog: Sendable {
     guard try SegmentDirectory.names(configuration).isEmpty else {
       throw LogError(SystemError.existing, "begin a log where there is one", file: directory)
     }
-    return ReplicationLog(try SegmentWriter(beginning: configuration))
+    var start = LogPosition.start(of: configuration.identity)
+    start.segment = version + 1
+    start.version = version
+    if let digest { start.digest = digest }
+    return ReplicationLog(try SegmentWriter(beginning: configuration, at: start))
   }
 
   /// Opens a log that another process has open too, at a position that it published.
@@ -80,6 +87,11 @@ package final class ReplicationLog: Sendable {
   /// Makes everything appended so far durable.
   package func synchronize() throws(LogError) {
     try writer.withLock { (writer) throws(LogError) in try writer.synchronize() }
+  }
+
+  /// Seals the newest segment, so that the next block begins another one. Nothing happens if it holds no commit.
+  package func seal() throws(LogError) {
+    try writer.withLock { (writer) throws(LogError) in try writer.seal() }
   }
 
   /// As `synchronize`, but blocks may be appended meanwhile, which it does not cover. Gives what is durable now.

@@ -15,6 +15,11 @@ package struct LogSegment: Hashable, Sendable {
 }
 
 package enum SegmentDirectory {
+  /// Whether the log gives its files such names, be they finished or not.
+  package static func isName(_ name: String) -> Bool {
+    SegmentName.parse(name) != nil || SegmentName.isUnfinished(name)
+  }
+
   /// First versions of the segments, by their names alone.
   static func names(_ configuration: LogConfiguration) throws(LogError) -> [Version] {
     do {

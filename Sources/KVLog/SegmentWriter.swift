@@ -56,8 +56,7 @@ struct SegmentWriter {
   }
 
   /// Begins a log: makes its first segment.
-  init(beginning configuration: LogConfiguration) throws(LogError) {
-    let start = LogPosition.start(of: configuration.identity)
+  init(beginning configuration: LogConfiguration, at start: LogPosition) throws(LogError) {
     let segment = try Self.make(
       after: start, previous: 0, bytes: UInt64(configuration.smallestPrewriteBytes), configuration)
     self.init(continuing: segment.file, path: segment.path, at: start, configuration)
@@ -132,6 +131,12 @@ struct SegmentWriter {
 
   /// The outcome of somebody else's synchronisation is unknown.
   mutating func failed(_ error: SystemError) -> LogError { poison(error, "synchronise the log") }
+
+  /// Begins the next segment before this one is full.
+  mutating func seal() throws(LogError) {
+    try checkUsable()
+    if end.version >= end.segment { try roll(for: 0, LogGrowth()) }
+  }
 
   /// Gives back what was written ahead; nothing can be appended afterwards.
   mutating func close() throws(LogError) {

@@ -145,7 +145,7 @@ extension GroupWriter {
       }
       try commit.checkTravelling(at: record.record.lowerBound)
       last = commit.header.version
-      guard last > max(state.cursor, state.received), commit.header.origin != identity else { continue }
+      guard last > max(state.cursor, state.received), !core.isOwn(commit.header) else { continue }
       outcome.isComplete = byteCount - start + contests.bytes < StoreLimits.feedBytes
       if outcome.isComplete { outcome.isComplete = try apply(commit, in: bytes, policy, &contests, &outcome) }
     }

@@ -430,7 +430,7 @@ final class GroupWriter {
     builder.append(.progress, payload: payload.bytes)
     let tables = generation.tables
     try withTail { writer throws(LMDBError) in
-      try writer.put(tables.state, key: Tables.progress(of: progress.replica).bytes, value: payload.bytes)
+      try writer.putSealed(tables.state, key: Tables.progress(of: progress.replica).bytes, payload.bytes)
     }
     needsSynchronize = true
   }
@@ -459,9 +459,9 @@ final class GroupWriter {
     if let requestFailure { throw requestFailure }
     let key = Tables.progress(of: replica)
     let decode = { (bytes: RawSpan) throws -> ReplicaProgress in try ReplicaProgress(decoding: bytes) }
-    if let found = try writer!.get(generation.tables.state, key: key.bytes, decode) { return found }
+    if let found = try writer!.getSealed(generation.tables.state, key: key.bytes, decode) { return found }
     for source in try sourcesBelow() {
-      if let found = try source.reader.get(source.tables.state, key: key.bytes, decode) { return found }
+      if let found = try source.getSealed(source.tables.state, key: key.bytes, decode) { return found }
     }
     return nil
   }

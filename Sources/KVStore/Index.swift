@@ -14,13 +14,14 @@ final class Index: Sendable {
   let environment: LMDBEnvironment
   let tables: Tables
   /// version u64 big-endian + key's checksum u64 → key
-  private let tombstones: Table
+  let tombstones: Table
 
   static let name = "index.mdb"
 
   init(path: String, readOnly: Bool) throws {
     var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
     options.readOnly = readOnly
+    options.verifiedBytes = StoreLimits.verifiedIndexBytes
     environment = try LMDBEnvironment(path: path, options: options)
     let opened = try environment.openTables(Tables.names + ["tombstones"], create: !readOnly)
     tables = Tables(opened)
@@ -34,12 +35,12 @@ final class Index: Sendable {
   /// The state as of the last fold; nil in an index that never had one.
   static func state(_ source: Source) throws -> StoreState? {
     let key = Tables.counters
-    return try source.reader.get(source.tables.state, key: key.bytes) { try StoreState(decoding: $0) }
+    return try source.getSealed(source.tables.state, key: key.bytes) { try StoreState(decoding: $0) }
   }
 
   static func liveKeys(_ source: Source) throws -> Int {
     let key = Tables.keys
-    return try source.reader.get(source.tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
+    return try source.getSealed(source.tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
   }
 
   var usedBytes: Int { environment.statistics.usedBytes }
@@ -112,16 +113,16 @@ final class Index: Sendable {
     return more
   }
 
-  private func liveKeys(in writer: borrowing LMDBWriter) throws -> Int {
+  func liveKeys(in writer: borrowing LMDBWriter) throws -> Int {
     let key = Tables.keys
-    return try writer.get(tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
+    return try writer.getSealed(tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
   }
 
-  private func put(liveKeys: Int, in writer: inout LMDBWriter) throws {
+  func put(liveKeys: Int, in writer: inout LMDBWriter) throws {
     var bytes: [UInt8] = []
     bytes.append(littleEndian: UInt64(liveKeys))
     let key = Tables.keys
-    try writer.put(tables.state, key: key.bytes, value: bytes.bytes)
+    try writer.putSealed(tables.state, key: key.bytes, bytes.bytes)
   }
 
   /// Void entries at or below the acknowledged version have done their work.
@@ -143,7 +144,7 @@ final class Index: Sendable {
 
   // MARK: Tombstones
 
-  private static func tombstone(_ version: Version, _ key: RawSpan) -> [UInt8] {
+  static func tombstone(_ version: Version, _ key: RawSpan) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(16)
     for word in [version, checksum64(key)] {

@@ -56,16 +56,16 @@ struct LogApplier {
     if conflict.voidThrough > 0 {
       var version: [UInt8] = []
       version.append(littleEndian: conflict.voidThrough)
-      try writer.put(tables.voids, key: conflict.key.bytes, value: version.bytes)
+      try writer.putSealed(tables.voids, key: conflict.key.bytes, version.bytes)
     }
     if conflict.outcome.isJournaled {
-      try writer.put(tables.conflicts, key: conflict.identifier.bytes, value: payload)
+      try writer.putSealed(tables.conflicts, key: conflict.identifier.bytes, payload)
     }
     state.conflicted(conflict)
   }
 
   private func apply(progress payload: RawSpan, to writer: inout LMDBWriter) throws {
     let progress = try ReplicaProgress(decoding: payload)
-    try writer.put(tables.state, key: Tables.progress(of: progress.replica).bytes, value: payload)
+    try writer.putSealed(tables.state, key: Tables.progress(of: progress.replica).bytes, payload)
   }
 }

@@ -93,7 +93,7 @@ final class ReadOnlyStore: @unchecked Sendable {
 
 extension LogError {
   /// Whether a segment has gone that was there a moment ago.
-  fileprivate var isTruncation: Bool {
+  var isTruncation: Bool {
     switch kind {
     case .expired, .system(ENOENT): true
     default: false

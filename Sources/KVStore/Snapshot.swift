@@ -98,13 +98,42 @@ extension Snapshot {
       }
       if let found { return found }
     }
+    try checkAbsence(of: key)
     return nil
+  }
+
+  /// A key that is damaged where it lies is not found, but what the search then stands beside is that very row: LMDB
+  /// searches pages by halves, and goes astray only next to what is out of place. So whoever finds nothing looks at both
+  /// neighbours, which have to be whole, and on the right sides of the key.
+  @inline(never)
+  private func checkAbsence(of key: RawSpan) throws {
+    for source in sources {
+      let cursor = try source.reader.cursor(source.tables.rows)
+      if try cursor.seek(atOrAfter: key) {
+        try checkNeighbour(cursor, of: key, isAfter: true)
+        if try cursor.previous() { try checkNeighbour(cursor, of: key, isAfter: false) }
+      } else if try cursor.last() {
+        try checkNeighbour(cursor, of: key, isAfter: false)
+      }
+    }
+  }
+
+  private func checkNeighbour(_ cursor: LMDBCursor, of key: RawSpan, isAfter: Bool) throws {
+    try cursor.withEntry { neighbour, bytes in
+      do throws(RowError) {
+        _ = try Row(bytes, key: neighbour)
+        let order = neighbour.compare(key)
+        guard isAfter ? order > 0 : order < 0 else { throw RowError(key: neighbour.copied()) }
+      } catch {
+        throw StoreError(error, path: path)
+      }
+    }
   }
 
   /// The bytes under `key` in one of the tables that all sources have.
   func bytes(_ table: (Tables) -> Table, _ key: [UInt8]) throws -> [UInt8]? {
     for source in sources {
-      if let found = try source.reader.get(table(source.tables), key: key.bytes, { $0.copied() }) { return found }
+      if let found = try source.getSealed(table(source.tables), key: key.bytes, { $0.copied() }) { return found }
     }
     return nil
   }

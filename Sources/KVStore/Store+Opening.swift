@@ -77,11 +77,11 @@ extension Store {
     }
   }
 
-  private static func logConfiguration(
-    _ directory: StoreDirectory, _ identity: Identity, _ options: Options
+  static func logConfiguration(
+    _ directory: StoreDirectory, _ manifest: StoreManifest, _ options: Options
   ) -> LogConfiguration {
     var configuration = LogConfiguration(
-      directory: directory.log, identity: identity, fileSystem: options.fileSystem)
+      directory: directory.log(of: manifest), identity: manifest.identity, fileSystem: options.fileSystem)
     configuration.segmentBytes = options.segmentBytes
     return configuration
   }
@@ -100,12 +100,12 @@ extension Store {
     try FileSystemKind.refuseNetwork(path)
     let locks = try StoreLocks(directory)
     let (core, manifest) = try locks.whileOpening { isAlone throws -> (StoreCore, StoreManifest) in
-      let manifest = try findOrCreate(directory, isAlone: isAlone, options)
-      try directory.checkParts()
-      let configuration = logConfiguration(directory, manifest.identity, options)
+      var manifest = try findOrCreate(directory, isAlone: isAlone, options)
+      try directory.checkParts(manifest)
+      if isAlone { manifest = try Adoption.run(directory, manifest, options) }
       let core =
         isAlone
-        ? try recover(directory, configuration, locks, options) : try join(directory, configuration, locks, options)
+        ? try recover(directory, manifest, locks, options) : try join(directory, manifest, locks, options)
       core.memory.retain(options.logRetention.bytes)
       return (core, manifest)
     }
@@ -134,8 +134,9 @@ extension Store {
 
   /// The first process to open the store: whatever an earlier one has left, the log says what the store is.
   private static func recover(
-    _ directory: StoreDirectory, _ configuration: LogConfiguration, _ locks: StoreLocks, _ options: Options
+    _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
+    let configuration = logConfiguration(directory, manifest, options)
     let index = try Index(path: directory.index, readOnly: false)
     let state = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
     let tail = try Tail(creating: directory.tail, largestBytes: options.generationBytes)
@@ -144,7 +145,7 @@ extension Store {
       let log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
       try log.synchronize()
       let core = StoreCore(
-        path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index,
+        path: directory.path, manifest: manifest, log: log, tail: tail, index: index,
         state: recovery.state, sequence: tail.memory.sequence, locks: locks, reserve: Reserve(directory))
       core.noteLog(recovery.state)
       core.reserve.restore()
@@ -157,8 +158,9 @@ extension Store {
 
   /// Other processes have the store open: what they have published is all there is.
   private static func join(
-    _ directory: StoreDirectory, _ configuration: LogConfiguration, _ locks: StoreLocks, _ options: Options
+    _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
+    let configuration = logConfiguration(directory, manifest, options)
     let index = try Index(path: directory.index, readOnly: false)
     let tail = try Tail(joining: directory.tail, largestBytes: options.generationBytes)
     let sequence = tail.memory.sequence
@@ -166,7 +168,7 @@ extension Store {
     // Where that is, is only true under the writer's lock: the first write resumes there.
     let log = try ReplicationLog.join(configuration, at: state.position, synchronizedThrough: 0)
     return StoreCore(
-      path: directory.path, identity: configuration.identity, log: log, tail: tail, index: index, state: state,
+      path: directory.path, manifest: manifest, log: log, tail: tail, index: index, state: state,
       sequence: sequence - 1, locks: locks, reserve: Reserve(directory))
   }
 
@@ -174,11 +176,23 @@ extension Store {
     let directory = StoreDirectory(path: path)
     guard try directory.content() == .store else { throw noStore(path) }
     let manifest = try directory.readManifest()
-    try directory.checkParts()
-    let configuration = logConfiguration(directory, manifest.identity, options)
+    do {
+      return try view(directory, manifest, options)
+    } catch {
+      // A backup that somebody opened for writing between our look at the manifest and at the rest: look again.
+      let current = try directory.readManifest()
+      guard current != manifest else { throw error }
+      return try view(directory, current, options)
+    }
+  }
+
+  /// A view of what lies in the directory, be it published yet or not.
+  static func view(_ directory: StoreDirectory, _ manifest: StoreManifest, _ options: Options) throws -> Store {
+    try directory.checkParts(manifest)
+    let configuration = logConfiguration(directory, manifest, options)
     let view = try ReadOnlyStore(directory, identity: manifest.identity, configuration: configuration)
     return Store(
-      path: path, manifest: manifest, configuration: configuration, durability: options.durability,
+      path: directory.path, manifest: manifest, configuration: configuration, durability: options.durability,
       backing: .readOnly(view))
   }
 }

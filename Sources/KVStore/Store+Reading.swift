@@ -109,7 +109,10 @@ extension Snapshot {
     let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
     var cursor = try MergeCursor(cursors, range: KeyRange(from: first), isReversed: false)
     while conflicts.count < limit, try cursor.advance() {
-      try cursor.withEntry { _, bytes in conflicts.append(Conflict(try ConflictRecord(decoding: bytes))) }
+      try cursor.withEntry { key, bytes in
+        let count = try Sealed.payloadBytes(bytes, key: key, path: path)
+        conflicts.append(Conflict(try ConflictRecord(decoding: bytes.extracting(0..<count))))
+      }
     }
     return conflicts
   }

@@ -53,9 +53,10 @@ extension Store {
   /// The log's digest at `version`; nil beyond the end, or where the log no longer reaches.
   package func digest(at version: Version) throws -> Digest? {
     let state = state
+    // First, because what a backup of an empty store became begins with the digest of its source.
+    if version == 0 { return .origin(of: identity) }
     if version == state.version { return state.position.digest }
     if version == state.shipped { return state.shippedDigest }
-    if version == 0 { return .origin(of: identity) }
     guard version < state.version else { return nil }
     do throws(LogError) {
       return try LogReader.digest(at: version, configuration)

@@ -33,6 +33,7 @@ public final class Store: Sendable {
   public let identity: Identity
   /// Changes when a copy of the store begins a life of its own.
   public let incarnation: Identity
+  let ancestors: [StoreManifest.Ancestor]
   let configuration: LogConfiguration
   let durability: Durability
   /// See `ForkGuard`.
@@ -60,6 +61,7 @@ public final class Store: Sendable {
     contents = Mutex(Contents(backing: backing, lastState: backing.state))
     identity = manifest.identity
     incarnation = manifest.incarnation
+    ancestors = manifest.ancestors
   }
 
   deinit {

@@ -9,6 +9,7 @@ import Synchronization
 final class StoreCore: Sendable {
   let path: String
   let identity: Identity
+  let ancestors: [StoreManifest.Ancestor]
   let log: ReplicationLog
   let tail: Tail
   let index: Index
@@ -29,12 +30,12 @@ final class StoreCore: Sendable {
   let process = getpid()
 
   init(
-    path: String, identity: Identity, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
-    sequence: UInt64, locks: StoreLocks,
-    reserve: Reserve
+    path: String, manifest: StoreManifest, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
+    sequence: UInt64, locks: StoreLocks, reserve: Reserve
   ) {
     self.path = path
-    self.identity = identity
+    identity = manifest.identity
+    ancestors = manifest.ancestors
     self.log = log
     self.tail = tail
     self.index = index
@@ -54,6 +55,12 @@ final class StoreCore: Sendable {
   /// Readers of everything, newest first, that agree on one version.
   func sources(live: Bool) throws -> [Source] {
     try tail.withSources(live: live, index: index)
+  }
+
+  /// Whether the commit is in this store's history: written by it, or by an ancestor as long as that was one.
+  func isOwn(_ header: CommitHeader) -> Bool {
+    header.origin == identity
+      || ancestors.contains { $0.identity == header.origin && header.originVersion <= $0.version }
   }
 
   // MARK: What is visible

@@ -4,6 +4,7 @@
 //   kvsync.store   manifest                 log/     segments of the replication log
 //   lock*          locks, empty files       tail/    scratch: generations, and what processes share
 //   index.mdb      the index                reserve  space for making room on a full disk
+//   undelivered/   in place of log/ in a backup: the source's log that its hub had not decided
 
 import Foundation
 import KVLog
@@ -17,11 +18,15 @@ struct StoreDirectory {
   var index: String { "\(path)/\(Index.name)" }
   var log: String { "\(path)/log" }
   var tail: String { "\(path)/tail" }
-  private var creating: String { "\(path)/\(StoreManifest.creating)" }
+  var undelivered: String { "\(path)/undelivered" }
+  var creating: String { "\(path)/\(StoreManifest.creating)" }
 
-  private static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
-  private static let ownNames = lockNames.union([
-    "log", "tail", Index.name, Index.name + "-lock", StoreManifest.creating, Reserve.name,
+  func log(of manifest: StoreManifest) -> String { manifest.backup == nil ? log : undelivered }
+
+  static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
+  static let ownNames = lockNames.union([
+    "log", "tail", "undelivered", Index.name, Index.name + "-lock", Index.name + ".compact",
+    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name,
   ])
 
   enum Content {
@@ -61,8 +66,8 @@ struct StoreDirectory {
   }
 
   /// A store whose index or log has gone is damaged, and must not be taken for a new one.
-  func checkParts() throws(StoreError) {
-    for part in [index, log] {
+  func checkParts(_ manifest: StoreManifest) throws(StoreError) {
+    for part in [index, log(of: manifest)] {
       var information = stat()
       let isMissing = unsafe stat(part, &information) != 0 && errno == ENOENT
       if isMissing || (information.st_mode & S_IFMT == S_IFREG && information.st_size == 0) {
@@ -82,27 +87,37 @@ struct StoreDirectory {
   }
 
   /// Creates an empty store; the caller holds the lock. Durable, the manifest last.
-  func create(log configuration: (Identity) -> LogConfiguration) throws -> StoreManifest {
-    for name in Self.ownNames.subtracting(Self.lockNames) {
-      try? FileManager.default.removeItem(atPath: "\(path)/\(name)")
-    }
+  func create(log configuration: (StoreManifest) -> LogConfiguration) throws -> StoreManifest {
+    removeParts()
     let manifest = StoreManifest.random()
     try write(manifest.encoded(), to: creating)
-    _ = try ReplicationLog.create(configuration(manifest.identity))
+    _ = try ReplicationLog.create(configuration(manifest))
     do {
       let index = try Index(path: index, readOnly: false)
       try index.environment.synchronize()
     }
+    try publish()
+    return manifest
+  }
+
+  /// Removes what a creation that was cut off has left; the caller holds the lock.
+  func removeParts() {
+    for name in Self.ownNames.subtracting(Self.lockNames) {
+      try? FileManager.default.removeItem(atPath: "\(path)/\(name)")
+    }
+  }
+
+  /// Makes the directory a store, or another one than it was: gives the manifest that is ready its name. Durable.
+  func publish() throws(StoreError) {
     guard unsafe rename(creating, self.manifest) == 0 else {
       let number = errno
       throw StoreError(.init(errno: number), "cannot finish the store: \(describe(errno: number)).", path: path)
     }
     try synchronize(directory: path)
     try synchronize(directory: "\(path)/..")
-    return manifest
   }
 
-  private func write(_ text: String, to file: String) throws(StoreError) {
+  func write(_ text: String, to file: String) throws(StoreError) {
     let descriptor = unsafe open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
     defer { if descriptor >= 0 { Foundation.close(descriptor) } }
     let bytes = [UInt8](text.utf8)
@@ -115,7 +130,7 @@ struct StoreDirectory {
     }
   }
 
-  private func synchronize(directory: String) throws(StoreError) {
+  func synchronize(directory: String) throws(StoreError) {
     let descriptor = unsafe open(directory, O_RDONLY | O_CLOEXEC)
     defer { if descriptor >= 0 { Foundation.close(descriptor) } }
     guard descriptor >= 0, fsync(descriptor) == 0 else {

@@ -25,6 +25,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case newerFormat
     /// The path holds something that is not a kvsync store.
     case foreign
+    /// The place where a copy should go is taken.
+    case exists
     /// A key must have at least one byte.
     case keyEmpty
     /// A key may have 511 bytes at most.

@@ -10,6 +10,10 @@ package enum StoreLimits {
   /// 64 GiB leave room for two thousand open stores in a 47-bit address space.
   package static let indexMapBytes = 64 << 30
 
+  /// An index of at most this many bytes is walked page by page whenever it is opened: a few milliseconds, for which damage
+  /// to its structure is an error and not the end of the program. Larger ones are walked by `Store.verify` only.
+  package static let verifiedIndexBytes = 8 << 20
+
   /// The first tail generation of an open store, so that a store of ten keys occupies little.
   package static let smallestGenerationBytes = 512 << 10
   /// A generation that filled up is followed by one this many times larger…

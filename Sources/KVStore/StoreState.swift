@@ -103,6 +103,16 @@ package struct StoreState: Sendable, Equatable {
     if record.outcome.isJournaled { conflicts += 1 }
   }
 
+  /// What a backup's state becomes for the store that the backup becomes. The pull cursor stays valid.
+  mutating func adopted(by identity: Identity) {
+    acknowledgedChanges = localChanges
+    acknowledgedBytes = localBytes
+    acknowledged = version
+    // The hub has nothing of the new store yet.
+    shipped = 0
+    shippedDigest = .origin(of: identity)
+  }
+
   // MARK: Bytes
   // grammar (little-endian; identities and digests are 16 bytes in the order in which they are printed)
   //   state = segment u64 | offset u64 | version u64 | digest 16 |                  the position, as `LogPosition` has it

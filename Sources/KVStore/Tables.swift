@@ -25,8 +25,10 @@ struct Tables: Sendable {
   static let counters = [UInt8]("counters".utf8)
   static let keys = [UInt8]("keys".utf8)
 
+  static let progress = [UInt8]("progress/".utf8)
+
   static func progress(of replica: Identity) -> [UInt8] {
-    var key = [UInt8]("progress/".utf8)
+    var key = progress
     key.append(replica)
     return key
   }
@@ -40,6 +42,6 @@ struct Source {
 
 extension LMDBWriter {
   mutating func put(state: StoreState, in tables: Tables) throws(LMDBError) {
-    try put(tables.state, key: Tables.counters.bytes, value: state.encoded().bytes)
+    try putSealed(tables.state, key: Tables.counters.bytes, state.encoded().bytes)
   }
 }

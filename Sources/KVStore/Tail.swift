@@ -66,7 +66,8 @@ final class Tail: Sendable {
   }
 
   private static func prefix(_ directory: String) -> String { "\(directory)/generation" }
-  static func memoryPath(_ directory: String) -> String { "\(directory)/shared" }
+  static let sharedName = "shared"
+  static func memoryPath(_ directory: String) -> String { "\(directory)/\(sharedName)" }
 
   private static func path(_ prefix: String, _ number: UInt32) -> String { "\(prefix)-\(number).mdb" }
 

@@ -9,6 +9,14 @@
 // - Every page belongs to one tree, once, or to the free list: a second claim is damage.
 // - No offset or length of the file is used before it was compared with what it must lie in.
 
+#if canImport(Darwin)
+  internal import Darwin
+#elseif canImport(Glibc)
+  internal import Glibc
+#elseif canImport(Musl)
+  internal import Musl
+#endif
+
 /// What a file without damage holds.
 package struct LMDBVerification: Equatable, Sendable {
   package var pages = 0
@@ -76,36 +84,55 @@ struct FileCheck: ~Copyable {
     if levels == 1 { counts.leafPages += 1 } else { counts.branchPages += 1 }
 
     // LMDB leaves the first key of a branch page out; everything to the left of the second belongs there.
-    var keys: [[UInt8]] = []
-    for index in 0..<page.count { keys.append(try page.key(index)) }
     let firstChecked = levels == 1 ? 0 : 1
+    var previous: Range<Int>?
     for index in firstChecked..<page.count {
-      guard (1...LMDBLimits.maximumKeyBytes).contains(keys[index].count) else {
-        throw damage(number, "a key of \(keys[index].count) bytes")
+      let key = try page.node(index)
+      guard (1...LMDBLimits.maximumKeyBytes).contains(key.count) else {
+        throw damage(number, "a key of \(key.count) bytes")
       }
-      if kind == .freeList && keys[index].count != 8 { throw damage(number, "a transaction number that is none") }
-      let lower = index == firstChecked ? from : keys[index - 1]
-      if let lower, precedes(keys[index], lower, kind) { throw damage(number, "keys out of order") }
-      if index > firstChecked, keys[index] == keys[index - 1] { throw damage(number, "the same key twice") }
-      if let to, !precedes(keys[index], to, kind) { throw damage(number, "a key beyond its page") }
+      if kind == .freeList, key.count != 8 || !isPast(transaction: key, of: page) {
+        throw damage(number, "a transaction number that is none")
+      }
+      if let previous {
+        let order = order(page.bytes, previous, page.bytes, key, kind)
+        if order == 0 { throw damage(number, "the same key twice") }
+        if order > 0 { throw damage(number, "keys out of order") }
+      } else if let from, order(page.bytes, key, from, from.indices, kind) < 0 {
+        throw damage(number, "keys out of order")
+      }
+      previous = key
+    }
+    if let previous, let to, order(page.bytes, previous, to, to.indices, kind) >= 0 {
+      throw damage(number, "a key beyond its page")
     }
 
+    guard levels > 1 else {
+      counts.entries += UInt64(page.count)
+      for index in 0..<page.count { try check(page.value(index), of: page, kind, &counts) }
+      return
+    }
+    var low = from
     for index in 0..<page.count {
-      if levels > 1 {
-        let low = index == 0 ? from : keys[index]
-        let high = index + 1 < page.count ? keys[index + 1] : to
-        try walk(page: try page.child(index), levels: levels - 1, from: low, to: high, kind, &counts)
-      } else {
-        counts.entries += 1
-        try check(page.value(index), in: number, kind, &counts)
-      }
+      let high = index + 1 < page.count ? Array(page.bytes[try page.node(index + 1)]) : to
+      try walk(page: try page.child(index), levels: levels - 1, from: low, to: high, kind, &counts)
+      low = high
     }
   }
 
+  /// Pages are freed by transactions that were committed.
+  private func isPast(transaction key: Range<Int>, of page: Page) -> Bool {
+    let number = unsafe page.bytes.span.bytes.little(UInt64.self, at: key.lowerBound)
+    return number > 0 && number <= meta.transaction
+  }
+
   private mutating func check(
-    _ value: Page.Value, in number: UInt64, _ kind: Kind, _ counts: inout Counts
+    _ value: Page.Value, of page: Page, _ kind: Kind, _ counts: inout Counts
   ) throws(LMDBError) {
-    var bytes = value.bytes
+    // A row on its page: what it says is for those who know what it should say.
+    if kind == .table, value.flags == 0 { return }
+    let number = page.number
+    var bytes = Array(page.bytes[value.stored])
     if value.flags & FileFormat.valueElsewhere != 0 {
       let needed = (value.byteCount + FileFormat.pageHeaderBytes + meta.pageSize - 1) / meta.pageSize
       let first = unsafe bytes.span.bytes.little(UInt64.self, at: 0)
@@ -146,7 +173,14 @@ struct FileCheck: ~Copyable {
     guard bytes.count >= 8 else { throw damage(number, "a free list without a count") }
     let count = unsafe bytes.span.bytes.little(UInt64.self, at: 0)
     guard count < UInt64(bytes.count / 8) else { throw damage(number, "a free list longer than its entry") }
-    for index in 0..<Int(count) { try claim(unsafe bytes.span.bytes.little(UInt64.self, at: 8 + index * 8), 1) }
+    // LMDB merges and searches them, and asserts what it finds: they have to descend.
+    var previous = UInt64.max
+    for index in 0..<Int(count) {
+      let page = unsafe bytes.span.bytes.little(UInt64.self, at: 8 + index * 8)
+      guard page < previous else { throw damage(number, "a free list out of order") }
+      try claim(page, 1)
+      previous = page
+    }
     found.freePages += Int(count)
   }
 
@@ -172,19 +206,33 @@ struct FileCheck: ~Copyable {
     LMDBError(.corrupted, operation: "verify page \(page) (\(what))", path: file.path)
   }
 
-  private func precedes(_ first: [UInt8], _ second: [UInt8], _ kind: Kind) -> Bool {
-    guard kind == .freeList, first.count == 8, second.count == 8 else { return first.lexicographicallyPrecedes(second) }
-    return unsafe first.span.bytes.little(UInt64.self, at: 0) < second.span.bytes.little(UInt64.self, at: 0)
+  /// The order of two keys: negative, zero or positive.
+  private func order(
+    _ first: [UInt8], _ firstKey: Range<Int>, _ second: [UInt8], _ secondKey: Range<Int>, _ kind: Kind
+  ) -> Int {
+    let (left, right) = unsafe (
+      first.span.bytes.extracting(firstKey), second.span.bytes.extracting(secondKey)
+    )
+    if kind == .freeList, left.byteCount == 8, right.byteCount == 8 {
+      let (left, right) = (left.little(UInt64.self, at: 0), right.little(UInt64.self, at: 0))
+      return left < right ? -1 : left == right ? 0 : 1
+    }
+    let order = unsafe left.withUnsafeBytes { left in
+      unsafe right.withUnsafeBytes { right in
+        unsafe memcmp(left.baseAddress!, right.baseAddress!, min(left.count, right.count))
+      }
+    }
+    return order != 0 ? Int(order) : left.byteCount - right.byteCount
   }
 }
 
 /// A branch or leaf page whose header was checked.
-private struct Page {
+struct Page {
   struct Value {
     var flags: UInt16
     var byteCount: Int
-    /// The value itself, or the number of its first page.
-    var bytes: [UInt8]
+    /// Where the value itself lies on the page, or the number of its first page.
+    var stored: Range<Int>
   }
 
   let bytes: [UInt8]
@@ -212,7 +260,7 @@ private struct Page {
   }
 
   /// Where the key of a node begins and ends.
-  private func node(_ index: Int) throws(LMDBError) -> Range<Int> {
+  func node(_ index: Int) throws(LMDBError) -> Range<Int> {
     let page = unsafe bytes.span.bytes
     let start = Int(page.little(UInt16.self, at: FileFormat.pageHeaderBytes + index * 2))
     let keyStart = start + FileFormat.nodeHeaderBytes
@@ -221,8 +269,6 @@ private struct Page {
     guard keyEnd <= bytes.count else { throw outside }
     return keyStart..<keyEnd
   }
-
-  func key(_ index: Int) throws(LMDBError) -> [UInt8] { Array(bytes[try node(index)]) }
 
   func child(_ index: Int) throws(LMDBError) -> UInt64 {
     let start = try node(index).lowerBound - FileFormat.nodeHeaderBytes
@@ -238,7 +284,7 @@ private struct Page {
     let flags = page.little(UInt16.self, at: start + 4)
     let stored = flags & FileFormat.valueElsewhere != 0 ? 8 : byteCount
     guard stored <= bytes.count - key.upperBound else { throw outside }
-    return Value(flags: flags, byteCount: byteCount, bytes: Array(bytes[key.upperBound..<key.upperBound + stored]))
+    return Value(flags: flags, byteCount: byteCount, stored: key.upperBound..<key.upperBound + stored)
   }
 
   private var outside: LMDBError {

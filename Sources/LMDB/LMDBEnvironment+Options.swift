@@ -24,6 +24,9 @@ extension LMDBEnvironment {
     package var withoutReadAhead = false
     /// Allocates the blocks of the whole map before it is mapped: a full disk is `.system(ENOSPC)` at open.
     package var preallocate = false
+    /// A file with no more bytes than this in use is verified before LMDB follows any of its pages. 0: none is, and
+    /// damage to the structure of its pages can end the program.
+    package var verifiedBytes = 0
     package var fileMode: UInt16 = 0o640
 
     package init(mapSizeBytes: Int) { self.mapSizeBytes = mapSizeBytes }

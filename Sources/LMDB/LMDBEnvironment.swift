@@ -52,7 +52,7 @@ package final class LMDBEnvironment: Sendable {
     }
     do throws(LMDBError) {
       try prepare(dataFile, options)
-      unsafe environment = try openEnvironment(dataFile, options)
+      unsafe environment = try openVerified(dataFile, options)
     } catch {
       dataFile.removeIfNew()
       OpenFiles.release(dataFile.identity)
@@ -288,6 +288,23 @@ package final class LMDBEnvironment: Sendable {
     let pageSize = Int(found.ms_psize)
     return unsafe (info.me_mapsize, (info.me_last_pgno + 1) * pageSize, pageSize, Int(info.me_numreaders))
   }
+}
+
+/// Opens the environment, and walks its pages where `options` ask for it.
+private func openVerified(_ dataFile: DataFile, _ options: LMDBEnvironment.Options) throws(LMDBError) -> OpaquePointer {
+  let environment = unsafe try openEnvironment(dataFile, options)
+  guard options.verifiedBytes > 0, !dataFile.isEmpty else { return unsafe environment }
+  do throws(LMDBError) {
+    var info = unsafe MDB_envinfo()
+    unsafe mdb_env_info(environment, &info)
+    // Pages are at least this large, and the number of the last one is as good as its page.
+    let isSmall = unsafe info.me_last_pgno <= options.verifiedBytes / 4_096
+    if isSmall { _ = unsafe try verify(environment, dataFile.file) }
+  } catch {
+    unsafe mdb_env_close(environment)
+    throw error
+  }
+  return unsafe environment
 }
 
 /// `mdb_env_create` to `mdb_env_open`; whatever fails in between closes the environment.

@@ -7,7 +7,9 @@ import ArgumentParser
 
 enum CommandLineErrors {
   /// The options that take no value.
-  private static let flags: Set = ["--json", "--push", "--pull", "--continuous", "--help", "-h", "--version"]
+  private static let flags: Set = [
+    "--json", "--push", "--pull", "--continuous", "--from-log", "--help", "-h", "--version",
+  ]
 
   /// What the parser would misread, or nil.
   static func misreading(_ arguments: [String]) -> ValidationError? {

@@ -33,7 +33,7 @@ extension Failure {
     case .corrupt: .corrupt
     case .full: .full
     case .keyEmpty, .keyTooLong, .valueTooLong, .commitTooLarge: .usage
-    case .newerFormat, .poisoned, .closed, .expired, .replication, .system: .failed
+    case .exists, .newerFormat, .poisoned, .closed, .expired, .replication, .system: .failed
     }
   }
 

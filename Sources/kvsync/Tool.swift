@@ -29,6 +29,8 @@ struct Tool: AsyncParsableCommand {
         name: "Data",
         subcommands: [Init.self, Put.self, Get.self, Remove.self, List.self, Load.self, Dump.self]),
       CommandGroup(name: "Inspection", subcommands: [Log.self, Info.self, Conflicts.self, Verify.self]),
+      CommandGroup(
+        name: "Maintenance", subcommands: [Backup.self, Compact.self, Destroy.self, VerifyStore.self]),
       CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self]),
     ])
 

@@ -41,7 +41,7 @@ final class ChildProcess: Sendable {
     }
   }
 
-  deinit { if process.isRunning { kill(SIGKILL) } }
+  deinit { if process.isRunning { signal(SIGKILL) } }
 
   var identifier: Int32 { process.processIdentifier }
 
@@ -51,10 +51,9 @@ final class ChildProcess: Sendable {
   func signal(_ number: Int32) { Foundation.kill(process.processIdentifier, number) }
 
   /// Kills it, without warning; everything that it had said is in `takeLines` when this returns.
-  func kill(_ number: Int32 = SIGKILL) {
-    signal(number)
-    process.waitUntilExit()
-    while !hasEnded.withLock({ $0 }) { usleep(500) }
+  func kill() async {
+    signal(SIGKILL)
+    while !hasEnded.withLock({ $0 }) || process.isRunning { try? await Task.sleep(for: .milliseconds(1)) }
   }
 
   func takeLines() -> [String] {
@@ -65,12 +64,13 @@ final class ChildProcess: Sendable {
   }
 
   /// The next line; fails after `seconds`.
-  func line(within seconds: Double = 20) throws -> String {
+  func line(within seconds: Double = 20) async throws -> String {
     let deadline = Date(timeIntervalSinceNow: seconds)
     while Date() < deadline {
       if let line = lines.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return line }
       if hasEnded.withLock({ $0 }), lines.withLock({ $0.isEmpty }) { break }
-      usleep(200)
+      // No thread of the pool is held: other tests need them.
+      try await Task.sleep(for: .microseconds(500))
     }
     throw Silence(process: process.arguments?.joined(separator: " ") ?? "")
   }

@@ -155,8 +155,15 @@ import Testing
       }
     }
     let half = try #require(halfway)
-    #expect(Double(largest.log) <= Double(half.logBytes) * 1.1, "log \(half.logBytes) then \(largest.log)")
-    #expect(Double(largest.tail) <= Double(half.tailBytes) * 1.1, "tail \(half.tailBytes) then \(largest.tail)")
+    let generations = StoreLimits.sealedGenerations + 1
+    if long != nil {
+      #expect(Double(largest.log) <= Double(half.logBytes) * 1.1, "log \(half.logBytes) then \(largest.log)")
+      #expect(Double(largest.tail) <= Double(half.tailBytes) * 1.1, "tail \(half.tailBytes) then \(largest.tail)")
+    } else {
+      // How far the folder is behind depends on what else the machine does; how far it can be does not.
+      #expect(largest.log <= (1 << 20) + generations * (1 << 20) + (3 << 20))
+      #expect(largest.tail <= generations << 20)
+    }
     #expect(Double(largest.index) <= Double(half.indexBytes) * 1.1, "index \(half.indexBytes) then \(largest.index)")
     print("bytes at half and in all: \(half.logBytes) \(half.tailBytes) \(half.indexBytes), \(largest)")
     try await store.close()

@@ -191,4 +191,40 @@ import Testing
     #expect(manifest.encoded() == text)
     #expect(try StoreManifest.decode(text, path: "") == manifest)
   }
+
+  @Test("The manifest of a backup, and of what it became, reads as it did when the format was fixed")
+  func backupManifest() throws {
+    let manifest = StoreManifest(
+      identity: Self.store, incarnation: Self.other, backup: 7,
+      ancestors: [.init(identity: Self.epoch, version: 12), .init(identity: Self.other, version: 0)])
+    let text = manifest.encoded()
+    #expect(
+      text.hasPrefix(
+        """
+        kvsync store
+        format 1
+        identity 000102030405060708090a0b0c0d0e0f
+        incarnation 101112131415161718191a1b1c1d1e1f
+        continues 202122232425262728292a2b2c2d2e2f 12
+        continues 101112131415161718191a1b1c1d1e1f 0
+        backup 7
+        checksum\u{20}
+        """))
+    #expect(try StoreManifest.decode(text, path: "") == manifest)
+  }
+
+  @Test("The checksum of an entry covers its key, and nothing else passes")
+  func sealed() throws {
+    let (key, payload) = (Array("counters".utf8), Array("one".utf8))
+    var entry = payload
+    entry.append(littleEndian: Sealed.checksum(payload.bytes, key: key.bytes))
+    #expect(try Sealed.payloadBytes(entry.bytes, key: key.bytes, path: "") == 3)
+    #expect(throws: StoreError.self) { try Sealed.payloadBytes(entry.bytes, key: Array("keys".utf8).bytes, path: "") }
+    for place in entry.indices {
+      var damaged = entry
+      damaged[place] ^= 1
+      #expect(throws: StoreError.self) { try Sealed.payloadBytes(damaged.bytes, key: key.bytes, path: "") }
+    }
+    #expect(throws: StoreError.self) { try Sealed.payloadBytes([1, 2].bytes, key: key.bytes, path: "") }
+  }
 }

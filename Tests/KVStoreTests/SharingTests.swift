@@ -16,7 +16,7 @@ import Testing
     return try await Store.open(at: path, options: options)
   }
 
-  private func start(_ arguments: String...) throws -> ChildProcess {
+  private func start(_ arguments: String...) async throws -> ChildProcess {
     let child =
       switch arguments.count {
       case 2: try ChildProcess(arguments[0], arguments[1])
@@ -24,7 +24,7 @@ import Testing
       case 4: try ChildProcess(arguments[0], arguments[1], arguments[2], arguments[3])
       default: try ChildProcess(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4])
       }
-    #expect(try child.line() == "open")
+    #expect(try await child.line() == "open")
     return child
   }
 
@@ -33,21 +33,21 @@ import Testing
     let scratch = try Scratch()
     let path = scratch.path("store")
     let store = try await open(path)
-    let echo = try start("echo", path)
+    let echo = try await start("echo", path)
     for round in 0..<300 {
       try await store.put("\(round)", for: "key", durability: round % 2 == 0 ? .durable : .relaxed)
       try echo.send("key")
-      #expect(try echo.line() == "\(round)")
+      #expect(try await echo.line() == "\(round)")
     }
-    let writer = try start("write", path, "w", "0")
+    let writer = try await start("write", path, "w", "0")
     for _ in 0..<300 {
-      let number = try writer.line().split(separator: " ")[0]
+      let number = (try await writer.line()).split(separator: " ")[0]
       let seen = try #require(Int(text(try store.value(for: "left/w")) ?? ""))
       #expect(seen >= Int(number)!)
     }
-    writer.kill()
+    await writer.kill()
     try echo.endInput()
-    #expect(try echo.line() == "closed")
+    #expect(try await echo.line() == "closed")
     try await store.close()
     #expect(try Store.verify(at: path).keys > 300)
   }
@@ -74,9 +74,9 @@ import Testing
     // Keeps the store open throughout, so that survivors have to find out what the dead have left.
     let store = try await open(path)
     for _ in 0..<kills {
-      usleep(UInt32.random(in: 0..<60_000, using: &generator))
+      try await Task.sleep(for: .microseconds(Int.random(in: 0..<60_000, using: &generator)))
       let victim = Int.random(in: 0..<3, using: &generator)
-      children[victim].kill()
+      await children[victim].kill()
       collect(children[victim], names[victim])
       // An unacknowledged write may be there or not: the next one has another number.
       let next = (acknowledged[names[victim]] ?? -1) + 1_000
@@ -94,7 +94,7 @@ import Testing
       try await store.put("here", for: "survivor")
     }
     for (name, child) in zip(names, children) {
-      child.kill()
+      await child.kill()
       collect(child, name)
     }
     for name in names {
@@ -124,19 +124,19 @@ import Testing
     let scratch = try Scratch()
     let path = scratch.path("store")
     let store = try await open(path)
-    let follower = try start("follow", path)
-    usleep(200_000)
+    let follower = try await start("follow", path)
+    try await Task.sleep(for: .milliseconds(200))
     var delays: [Duration] = []
     for round in 0..<50 {
       try await store.put("x", for: "k\(round)")
       let start = ContinuousClock.now
-      #expect(try follower.line() == "k\(round)")
+      #expect(try await follower.line() == "k\(round)")
       delays.append(ContinuousClock.now - start)
-      usleep(20_000)
+      try await Task.sleep(for: .milliseconds(20))
     }
     try await store.put("x", for: "end")
-    #expect(try follower.line() == "end")
-    let processorMilliseconds = try #require(Int(try follower.line()))
+    #expect(try await follower.line() == "end")
+    let processorMilliseconds = try #require(Int(try await follower.line()))
     #expect(delays.sorted()[delays.count * 9 / 10] < .milliseconds(50))
     // More than a second has passed, in a process built without optimisation.
     #expect(processorMilliseconds < 700)
@@ -148,20 +148,20 @@ import Testing
     let scratch = try Scratch()
     let path = scratch.path("store")
     let store = try await open(path)
-    let filler = try start("fill", path, "20000")
-    #expect(try filler.line() == "filled")
-    #expect(try filler.line() == "closed")
-    let holder = try start("hold", path)
-    #expect(try holder.line() == "holding")
-    let second = try start("fill", path, "40000")
-    #expect(try second.line(within: 60) == "filled")
+    let filler = try await start("fill", path, "20000")
+    #expect(try await filler.line() == "filled")
+    #expect(try await filler.line() == "closed")
+    let holder = try await start("hold", path)
+    #expect(try await holder.line() == "holding")
+    let second = try await start("fill", path, "40000")
+    #expect(try await second.line(within: 60) == "filled")
     let oldest = try #require(try store.information().oldestReader)
     #expect(oldest.process == holder.identifier)
     #expect(oldest.heldBytes > 0)
     try holder.send("")
-    #expect(try holder.line() == "same")
-    #expect(try holder.line() == "closed")
-    #expect(try second.line() == "closed")
+    #expect(try await holder.line() == "same")
+    #expect(try await holder.line() == "closed")
+    #expect(try await second.line() == "closed")
     #expect(try store.information().oldestReader == nil)
     // The last to close is one that has not written since others have: it must leave their log alone.
     let version = store.counters().localVersion
@@ -181,7 +181,7 @@ import Testing
     var last = ""
     for step in 0..<120 {
       let child = try ChildProcess("die", path, "a", "\(first)", "\(step)")
-      while let line = try? child.line() {
+      while let line = try? await child.line() {
         if let number = line.split(separator: " ").first.flatMap({ Int($0) }) {
           acknowledged = max(acknowledged, number)
         }
@@ -207,8 +207,8 @@ import Testing
     let scratch = try Scratch()
     let path = scratch.path("store")
     let store = try await open(path)
-    let writer = try start("equal", path)
-    #expect(try writer.line() == "0")
+    let writer = try await start("equal", path)
+    #expect(try await writer.line() == "0")
     let deadline = ContinuousClock.now + .seconds(3)
     var newest = 0
     while ContinuousClock.now < deadline {
@@ -220,7 +220,7 @@ import Testing
       #expect(Int(values.first.flatMap { $0 } ?? "-1")! >= newest)
     }
     #expect(newest > 50)
-    writer.kill()
+    await writer.kill()
     try await store.close()
     _ = try Store.verify(at: path)
   }
@@ -231,29 +231,29 @@ import Testing
     let path = scratch.path("store")
     let store = try await open(path)
     try await store.put("1", for: "pending")
-    let holder = try start("session", path)
-    #expect(try holder.line() == "session")
-    usleep(700_000)
+    let holder = try await start("session", path)
+    #expect(try await holder.line() == "session")
+    try await Task.sleep(for: .milliseconds(700))
     await #expect { try await store.beginSession() } throws: { ($0 as? StoreError)?.code == .inUse }
-    holder.kill()
+    await holder.kill()
     try await store.beginSession()
     store.endSession()
-    let frozen = try start("session", path)
-    #expect(try frozen.line() == "session")
+    let frozen = try await start("session", path)
+    #expect(try await frozen.line() == "session")
     frozen.signal(SIGSTOP)
     await #expect { try await store.beginSession() } throws: { ($0 as? StoreError)?.code == .inUse }
-    usleep(600_000)
+    try await Task.sleep(for: .milliseconds(600))
     try await store.beginSession()
     frozen.signal(SIGCONT)
     try frozen.send("acknowledge")
-    #expect(try frozen.line() == "refused inUse")
+    #expect(try await frozen.line() == "refused inUse")
     #expect(store.counters().pendingChanges == 1)
     try frozen.endInput()
-    #expect(try frozen.line() == "closed")
+    #expect(try await frozen.line() == "closed")
     // The one that woke up has not ended the lease of its successor.
-    let third = try start("session", path)
-    #expect(try third.line() == "refused inUse")
-    #expect(try third.line() == "closed")
+    let third = try await start("session", path)
+    #expect(try await third.line() == "refused inUse")
+    #expect(try await third.line() == "closed")
     store.endSession()
     try await store.close()
   }
@@ -265,9 +265,9 @@ import Testing
     let store = try await open(path)
     try await store.put("acknowledged", for: "key")
     let waiting = Task { try await store.put("1", for: "pending").acknowledged() }
-    let child = try start("fail", path)
-    #expect(try child.line() == "poisoned")
-    #expect(try child.line().hasPrefix("closed"))
+    let child = try await start("fail", path)
+    #expect(try await child.line() == "poisoned")
+    #expect(try await child.line().hasPrefix("closed"))
     await #expect { try await store.put("refused", for: "other") } throws: { ($0 as? StoreError)?.code == .poisoned }
     await #expect { try await waiting.value } throws: { ($0 as? StoreError)?.code == .poisoned }
     #expect(text(try store.value(for: "key")) == "acknowledged")
@@ -282,10 +282,10 @@ import Testing
   @Test("A forked child is refused, with an error, and its parent goes on")
   func forked() async throws {
     let scratch = try Scratch()
-    let child = try start("fork", scratch.path("store"))
-    #expect(try child.line() == "child inUse inUse inUse")
-    #expect(try child.line() == "parent after 0")
-    #expect(try child.line() == "closed")
+    let child = try await start("fork", scratch.path("store"))
+    #expect(try await child.line() == "child inUse inUse inUse")
+    #expect(try await child.line() == "parent after 0")
+    #expect(try await child.line() == "closed")
   }
 
   @Test("A process that is killed at closing or opening leaves a store that opens")
@@ -299,8 +299,8 @@ import Testing
     for _ in 0..<25 {
       let child = try ChildProcess("echo", path)
       if Bool.random(using: &generator) { try child.endInput() }
-      usleep(UInt32.random(in: 0..<30_000, using: &generator))
-      child.kill()
+      try await Task.sleep(for: .microseconds(Int.random(in: 0..<30_000, using: &generator)))
+      await child.kill()
     }
     let again = try await open(path)
     #expect(text(try again.value(for: "key")) == "kept")

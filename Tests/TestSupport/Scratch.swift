@@ -6,8 +6,10 @@ import Foundation
 package final class Scratch: Sendable {
   package let path: String
 
-  package init() throws {
-    path = NSTemporaryDirectory() + "kvsync-test-\(UUID().uuidString)"
+  /// In memory, where there is such a place, nothing waits for a disk.
+  package init(inMemory: Bool = false) throws {
+    let isInMemory = inMemory && FileManager.default.isWritableFile(atPath: "/dev/shm")
+    path = (isInMemory ? "/dev/shm/" : NSTemporaryDirectory()) + "kvsync-test-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
 

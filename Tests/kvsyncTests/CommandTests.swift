@@ -157,7 +157,8 @@ struct CommandTests {
   @Test(
     "Every command explains itself with an example, and knows --json",
     arguments: [
-      "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "conflicts", "serve", "sync", "verify",
+      "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "conflicts", "serve", "sync", "verify", "backup",
+      "compact", "destroy",
     ])
   func help(_ command: String) async throws {
     let outcome = try await place.run(command, "--help")

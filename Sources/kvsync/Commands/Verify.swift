@@ -15,6 +15,9 @@ struct Verify: ToolCommand {
       the same data, or the first key that differs is named with exit status 3.
       Nothing is changed, here or on the hub.
 
+      The store is read in a process of its own, which damage may end. When it is
+      damaged, what can be got out of it is said too, and the exit status is 14.
+
       Example: kvsync verify field-notes
                kvsync verify field-notes --hub kvsync://127.0.0.1:7447/notes
       """)
@@ -27,14 +30,11 @@ struct Verify: ToolCommand {
   @OptionGroup var output: OutputOptions
 
   func execute() async throws -> ExitStatus {
-    var options = Store.Options()
-    options.createIfMissing = false
-    var bar = ProgressBar()
-    defer { bar.finish() }
-    let report = try Store.verify(at: target.store, options: options) { checked in
-      bar.update(done: checked, total: nil, items: checked, noun: "rows and changes checked")
+    let report: VerificationReport
+    switch try VerifyStore.run(target.store) {
+    case .sound(let found): report = found
+    case .damaged(let what): throw damage(what)
     }
-    bar.finish()
     guard output.json else {
       var out = Output()
       text(report, to: &out)
@@ -59,6 +59,14 @@ struct Verify: ToolCommand {
     try out.flushToWhoeverReads()
     if let failure { throw failure }
     return comparison?.isEqual ?? true ? .ok : .differences
+  }
+
+  /// What is wrong, and what can be got out of the store all the same.
+  private func damage(_ what: String) -> Failure {
+    var what = what
+    while what.hasSuffix(".") { what.removeLast() }
+    guard let salvage = try? Store.salvage(at: target.store) else { return Failure(.corrupt, what) }
+    return Failure(.corrupt, what, remedy: salvage.advice(target.store))
   }
 
   private func compare(with hub: HubAddress) async throws -> Comparison {

@@ -1,0 +1,124 @@
+// What makes a backup, opened for writing for the first time, a store of its own: two copies of one backup, or a copy and
+// its source, must never be taken for the same replica.
+//
+// The new store draws an identity and an incarnation. Its log begins after the version V of the backup, with the backup's
+// digest there, and with what the source had not delivered: each commit's changes that are still current, as a commit of
+// the new store, with its original time. So nothing is lost if the source is gone; and if source and copy both go on, the
+// hub and the other replicas find equal values where they meet. Everything before V counts as decided. What the source
+// wrote through V, and the hub feeds back, is known to the copy: the manifest names the source and V among its ancestors.
+//
+// Invariants
+// - The manifest is the switch. Before it is replaced, the directory is the backup that it was, whatever else was done:
+//   its log is `undelivered/`, the rows of its index are not touched, and the counters' place is the start of the
+//   new log as well as the end of the old one.
+// - A step that was cut off is begun again, from the first one, with another identity.
+// - Runs under the store's lock, before the log is opened: what it wrote is replayed as after any other crash.
+
+import Foundation
+import KVLog
+import LMDB
+
+package struct Adoption {
+  private let directory: StoreDirectory
+  private let backup: StoreManifest
+  private let options: Store.Options
+  /// Who the store becomes.
+  private let adopted: StoreManifest
+
+  /// Gives the manifest of the store that is in the directory from now on: the same, unless it is a backup.
+  static func run(
+    _ directory: StoreDirectory, _ manifest: StoreManifest, _ options: Store.Options
+  ) throws -> StoreManifest {
+    let adoption = Adoption(directory, manifest, options)
+    guard manifest.backup != nil else {
+      adoption.tidy()
+      return manifest
+    }
+    try adoption.beginLog()
+    try adoption.adoptCounters()
+    try adoption.replaceManifest()
+    adoption.tidy()
+    return adoption.adopted
+  }
+
+  init(_ directory: StoreDirectory, _ backup: StoreManifest, _ options: Store.Options) {
+    self.directory = directory
+    self.backup = backup
+    self.options = options
+    var adopted = StoreManifest.random()
+    adopted.ancestors = backup.ancestors + [.init(identity: backup.identity, version: backup.backup ?? 0)]
+    self.adopted = adopted
+  }
+
+  /// Begins the new log, with what was undelivered.
+  func beginLog() throws {
+    try? FileManager.default.removeItem(atPath: directory.log)
+    let index = try Index(path: directory.index, readOnly: true)
+    let source = try index.source()
+    let state = try state(source)
+    let log = try LogCopy(
+      Store.logConfiguration(directory, adopted, options), after: state.version, state.position.digest)
+    let configuration = Store.logConfiguration(directory, backup, options)
+    let first = try SegmentDirectory.segments(configuration).first?.firstVersion ?? 1
+    var stream = try CommitStream(configuration, after: first - 1, through: state.position)
+    while try offerCommit(of: &stream, through: state.position, source, log) {}
+    _ = try log.finish(seal: false)
+  }
+
+  /// Offers what is still current of the next commit, if the source wrote it; false at the end.
+  private func offerCommit(
+    of stream: inout CommitStream, through limit: LogPosition, _ source: Source, _ log: LogCopy
+  ) throws -> Bool {
+    let taken = try stream.next(through: limit) { entry, bytes in
+      guard entry.header.origin == backup.identity else { return true }
+      try log.offer(entry, in: bytes) { change in
+        try isCurrent(change, in: bytes, version: entry.header.version, source)
+      }
+      return true
+    }
+    return taken == .passed
+  }
+
+  private func isCurrent(_ change: ChangeView, in bytes: RawSpan, version: Version, _ source: Source) throws -> Bool {
+    let key = bytes.extracting(change.key)
+    let isCurrent = try source.reader.get(source.tables.rows, key: key) { stored in
+      let row: Row
+      do throws(RowError) { row = try Row(stored, key: key) } catch { throw StoreError(error, path: directory.path) }
+      // A key may occur twice in a commit: only its last change is the row.
+      return row.version == version && row.isTombstone == change.isDeletion
+        && stored.extracting(Row.headerBytes..<stored.byteCount).isEqual(to: bytes.extracting(change.value))
+    }
+    return isCurrent ?? false
+  }
+
+  /// Everything that the backup holds counts as decided: what was not is offered by the new log.
+  func adoptCounters() throws {
+    let index = try Index(path: directory.index, readOnly: false)
+    var state = try state(index.source())
+    state.adopted(by: adopted.identity)
+    var writer = try index.environment.beginWrite()
+    try writer.put(state: state, in: index.tables)
+    try writer.commit()
+  }
+
+  private func state(_ source: Source) throws -> StoreState {
+    guard let state = try Index.state(source), state.version == backup.backup else {
+      throw StoreError(
+        .corrupt, "the index is not of the version that the manifest names. Use another backup.",
+        path: directory.index)
+    }
+    return state
+  }
+
+  func replaceManifest() throws {
+    try directory.write(adopted.encoded(), to: directory.creating)
+    try directory.publish()
+  }
+
+  /// Removes what the new store does not need. Left over, it is removed by the next opening.
+  func tidy() {
+    Compaction.tidy(directory)
+    guard unsafe access(directory.undelivered, F_OK) == 0 else { return }
+    try? FileManager.default.removeItem(atPath: directory.undelivered)
+  }
+}
