@@ -76,7 +76,7 @@ let package = Package(
 
     target("LMDB", ["CLMDB"]),
     target("KVLog", ["CXXHash"]),
-    target("KVStore", ["KVLog", "LMDB", "CPlatform"]),
+    target("KVStore", ["KVLog", "LMDB", "CPlatform", "CXXHash"]),
     target("KVProtocol", ["KVLog"]),
     target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix")]),
     target(

@@ -53,7 +53,7 @@ package struct Adoption {
   /// Begins the new log, with what was undelivered.
   func beginLog() throws {
     try? FileManager.default.removeItem(atPath: directory.log)
-    let index = try Index(path: directory.index, readOnly: true)
+    let index = try Index(path: directory.index, readOnly: true, identity: backup.identity)
     let source = try index.source()
     let state = try state(source)
     let log = try LogCopy(
@@ -82,18 +82,17 @@ package struct Adoption {
   private func isCurrent(_ change: ChangeView, in bytes: RawSpan, version: Version, _ source: Source) throws -> Bool {
     let key = bytes.extracting(change.key)
     let isCurrent = try source.reader.get(source.tables.rows, key: key) { stored in
-      let row: Row
-      do throws(RowError) { row = try Row(stored, key: key) } catch { throw StoreError(error, path: directory.path) }
+      let row = try Row(stored, key: key, home: source.tables.home)
       // A key may occur twice in a commit: only its last change is the row.
-      return row.version == version && row.isTombstone == change.isDeletion
-        && stored.extracting(Row.headerBytes..<stored.byteCount).isEqual(to: bytes.extracting(change.value))
+      return try row.version == version && row.isTombstone == change.isDeletion
+        && (Row.value(stored, key: key)).isEqual(to: bytes.extracting(change.value))
     }
     return isCurrent ?? false
   }
 
   /// Everything that the backup holds counts as decided: what was not is offered by the new log.
   func adoptCounters() throws {
-    let index = try Index(path: directory.index, readOnly: false)
+    let index = try Index(path: directory.index, readOnly: false, identity: backup.identity)
     var state = try state(index.source())
     state.adopted(by: adopted.identity)
     var writer = try index.environment.beginWrite()

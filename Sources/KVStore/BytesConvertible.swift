@@ -22,13 +22,16 @@ extension [UInt8] {
 
 extension Array: BytesConvertible where Element == UInt8 {
   /// Calls `body` with the elements, where they lie.
+  @inlinable
   public func withBytes<Result>(_ body: (RawSpan) throws -> Result) rethrows -> Result {
-    try body(bytes)
+    let elements = span
+    return try unsafe body(elements.bytes)
   }
 }
 
 extension ArraySlice: BytesConvertible where Element == UInt8 {
   /// Calls `body` with the elements, where they lie.
+  @inlinable
   public func withBytes<Result>(_ body: (RawSpan) throws -> Result) rethrows -> Result {
     let elements = span
     return try unsafe body(elements.bytes)
@@ -37,6 +40,7 @@ extension ArraySlice: BytesConvertible where Element == UInt8 {
 
 extension String: BytesConvertible {
   /// Calls `body` with the UTF-8 bytes.
+  @inlinable
   public func withBytes<Result>(_ body: (RawSpan) throws -> Result) rethrows -> Result {
     var copy = self
     return try copy.withUTF8 { utf8 in
@@ -48,6 +52,7 @@ extension String: BytesConvertible {
 
 extension Substring: BytesConvertible {
   /// Calls `body` with the UTF-8 bytes.
+  @inlinable
   public func withBytes<Result>(_ body: (RawSpan) throws -> Result) rethrows -> Result {
     var copy = self
     return try copy.withUTF8 { utf8 in
@@ -59,16 +64,22 @@ extension Substring: BytesConvertible {
 
 extension Data: BytesConvertible {
   /// Calls `body` with the bytes, where they lie.
+  @inlinable
   public func withBytes<Result>(_ body: (RawSpan) throws -> Result) rethrows -> Result {
     try body(bytes)
   }
 }
 
+extension [UInt8] {
+  @inlinable
+  init(copying bytes: RawSpan) {
+    self = unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+  }
+}
+
 extension RawSpan {
   /// An owned copy of the bytes.
-  package func copied() -> [UInt8] {
-    unsafe withUnsafeBytes { unsafe [UInt8]($0) }
-  }
+  package func copied() -> [UInt8] { [UInt8](copying: self) }
 
   /// Bytewise equality.
   package func isEqual(to other: borrowing RawSpan) -> Bool {

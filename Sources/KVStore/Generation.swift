@@ -17,13 +17,13 @@ final class Generation: Sendable {
   private let memory: SharedMemory
 
   /// Creates the file; throws `LMDBError` when there is no space for all of it.
-  init(creating number: UInt32, path: String, capacity: Int, _ memory: SharedMemory) throws {
+  init(creating number: UInt32, path: String, capacity: Int, home: Identity, _ memory: SharedMemory) throws {
     // What a process left that died before it could announce its generation.
     Generation.remove(path)
     var options = Generation.options(capacity)
     options.preallocate = true
     environment = try LMDBEnvironment(path: path, options: options)
-    tables = Tables(try environment.openTables(Tables.names, create: true))
+    tables = Tables(try environment.openTables(Tables.names, create: true), home: home)
     memory.setCapacity(capacity, of: number)
     self.number = number
     self.capacity = capacity
@@ -31,12 +31,12 @@ final class Generation: Sendable {
   }
 
   /// Opens what another process has made.
-  init(joining number: UInt32, path: String, _ memory: SharedMemory) throws {
+  init(joining number: UInt32, path: String, home: Identity, _ memory: SharedMemory) throws {
     capacity = memory.capacity(of: number)
     var options = Generation.options(capacity)
     options.mustExist = true
     environment = try LMDBEnvironment(path: path, options: options)
-    tables = Tables(try environment.openTables(Tables.names, create: false))
+    tables = Tables(try environment.openTables(Tables.names, create: false), home: home)
     self.number = number
     self.memory = memory
   }

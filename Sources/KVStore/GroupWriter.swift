@@ -441,13 +441,14 @@ final class GroupWriter {
   func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
     if let requestFailure { throw requestFailure }
+    let home = generation.tables.home
     let own = try writer!.get(generation.tables.rows, key: key) { bytes in
-      try body(Row(bytes, key: key), bytes.extracting(Row.headerBytes..<bytes.byteCount))
+      try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
     }
     if let own { return own }
     for source in try sourcesBelow() {
       let found = try source.reader.get(source.tables.rows, key: key) { bytes in
-        try body(Row(bytes, key: key), bytes.extracting(Row.headerBytes..<bytes.byteCount))
+        try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
       }
       if let found { return found }
     }
@@ -467,10 +468,10 @@ final class GroupWriter {
   }
 
   /// Cursors over the live generation and all below it, newest first; to be dropped before the next write.
-  func withRowCursors<Result>(_ body: ([LMDBCursor]) throws -> Result) throws -> Result {
+  func withRowCursors<Result>(_ body: ([RowCursor]) throws -> Result) throws -> Result {
     if let requestFailure { throw requestFailure }
-    var cursors = [try writer!.cursor(generation.tables.rows)]
-    for source in try sourcesBelow() { cursors.append(try source.reader.cursor(source.tables.rows)) }
+    var cursors = [RowCursor.writer(try writer!.cursor(generation.tables.rows))]
+    for source in try sourcesBelow() { cursors.append(.reader(try source.reader.cursor(source.tables.rows))) }
     return try body(cursors)
   }
 

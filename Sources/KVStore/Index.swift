@@ -18,14 +18,34 @@ final class Index: Sendable {
 
   static let name = "index.mdb"
 
-  init(path: String, readOnly: Bool) throws {
+  /// A new index is the home of `identity`, and stays it: a copy of the store that takes another identity keeps its rows.
+  init(path: String, readOnly: Bool, identity: Identity) throws {
     var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
     options.readOnly = readOnly
     options.verifiedBytes = StoreLimits.verifiedIndexBytes
     environment = try LMDBEnvironment(path: path, options: options)
     let opened = try environment.openTables(Tables.names + ["tombstones"], create: !readOnly)
-    tables = Tables(opened)
     tombstones = opened[4]
+    tables = Tables(opened, home: try Index.home(environment, state: opened[3], identity, readOnly: readOnly))
+  }
+
+  private static func home(
+    _ environment: LMDBEnvironment, state: Table, _ identity: Identity, readOnly: Bool
+  ) throws -> Identity {
+    let key = Tables.homeKey
+    let found = try environment.reader().get(state, key: key.bytes) { entry in
+      let count = try Sealed.payloadBytes(entry, key: key.bytes, path: environment.path)
+      var reader = ByteReader()
+      return try reader.identity(from: entry.extracting(0..<count))
+    }
+    if let found { return found }
+    guard !readOnly else { return identity }
+    var writer = try environment.beginWrite()
+    var bytes: [UInt8] = []
+    bytes.append(identity)
+    try writer.putSealed(state, key: key.bytes, bytes.bytes)
+    try writer.commit()
+    return identity
   }
 
   func source() throws(LMDBError) -> Source {
@@ -97,8 +117,10 @@ final class Index: Sendable {
     var more = true
     while more, count < rows, bytes < StoreLimits.foldBytes {
       try cursor.withEntry { key, value in
-        let row = Row(unchecked: value)
-        let wasLive = try writer.get(tables.rows, key: key) { !Row(unchecked: $0).isTombstone } ?? false
+        // Damage must not outlive the log that could repair it.
+        let row = try Row(value, key: key, home: tables.home)
+        _ = try Row.value(value, key: key)
+        let wasLive = try writer.get(tables.rows, key: key) { Row.isLive(unchecked: $0) } ?? false
         try writer.put(tables.rows, key: key, value: value)
         keys += (row.isTombstone ? 0 : 1) - (wasLive ? 1 : 0)
         if row.isTombstone {
@@ -181,7 +203,7 @@ final class Index: Sendable {
     for (entry, key) in entries {
       // The key may have been written again since: only the tombstone of that version goes.
       let swept = try writer.get(tables.rows, key: key.bytes) { value in
-        let row = Row(unchecked: value)
+        guard let row = try? Row(value, key: key.bytes, home: tables.home) else { return false }
         return row.isTombstone && Index.tombstone(row.version, key.bytes) == entry
       }
       if swept == true { try writer.delete(tables.rows, key: key.bytes) }

@@ -2,6 +2,7 @@
 //
 // Invariants
 // - A transaction copies a bounded number of bytes, and dirties pages for those only.
+// - Source and index have the same home: rows are copied as they are.
 // - Every row and entry is checked before it is copied: damage does not travel.
 // - The state comes last: an index that has it has everything.
 
@@ -48,8 +49,8 @@ struct IndexCopier {
     while bytes < StoreLimits.foldBytes, tombstones < StoreLimits.sweepRows {
       guard try cursor.advance() else { return false }
       try cursor.withEntry { key, value in
-        let row: Row
-        do throws(RowError) { row = try Row(value, key: key) } catch { throw StoreError(error, path: snapshot.path) }
+        let row = try Row(value, key: key, home: snapshot.home)
+        _ = try Row.value(value, key: key)
         try writer.put(index.tables.rows, key: key, value: value, append: true)
         if row.isTombstone {
           try writer.put(index.tombstones, key: Index.tombstone(row.version, key).bytes, value: key)

@@ -45,8 +45,9 @@ struct LogApplier {
     _ key: RawSpan, _ value: RawSpan, _ isDeletion: Bool, _ header: CommitHeader, _ writer: inout LMDBWriter
   ) throws(LMDBError) {
     let row = Row(header, isTombstone: isDeletion)
-    try writer.put(tables.rows, key: key, reservingBytes: Row.headerBytes + value.byteCount) { target in
-      row.write(value: value, key: key, into: &target)
+    let home = tables.home
+    try writer.put(tables.rows, key: key, reservingBytes: row.byteCount(valueBytes: value.byteCount, home: home)) { target in
+      row.write(value: value, key: key, home: home, into: &target)
     }
   }
 

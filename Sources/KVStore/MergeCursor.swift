@@ -8,20 +8,24 @@ import KVLog
 import LMDB
 
 struct MergeCursor {
-  private let cursors: [LMDBCursor]
+  private let cursors: [RowCursor]
   private var isLive: [Bool]
   private let range: KeyRange
   private let isReversed: Bool
   private var current: Int?
 
   /// Cursors come newest source first.
-  init(_ cursors: [LMDBCursor], range: KeyRange, isReversed: Bool) throws {
+  init(_ cursors: [RowCursor], range: KeyRange, isReversed: Bool) throws {
     self.cursors = cursors
     self.range = range
     self.isReversed = isReversed
     isLive = []
     isLive.reserveCapacity(cursors.count)
     for cursor in cursors { isLive.append(try MergeCursor.start(cursor, range, isReversed)) }
+  }
+
+  init(_ cursors: [LMDBCursor], range: KeyRange, isReversed: Bool) throws {
+    try self.init(cursors.map { RowCursor.reader($0) }, range: range, isReversed: isReversed)
   }
 
   /// Moves to the next key; false at the end of the range.
@@ -31,9 +35,9 @@ struct MergeCursor {
       if cursors.count > 1 { try skipHidden(by: current) }
       isLive[current] = try step(cursors[current])
     }
-    current = cursors.count == 1 ? (isLive[0] ? 0 : nil) : winner()
+    current = cursors.count == 1 ? (isLive[0] ? 0 : nil) : try winner()
     guard let current else { return false }
-    return isWithinRange(cursors[current])
+    return try isWithinRange(cursors[current])
   }
 
   /// Calls `body` with the current entry.
@@ -43,37 +47,63 @@ struct MergeCursor {
     return try cursors[current].withEntry(body)
   }
 
-  /// Calls `body` with each entry that is left, until it returns false.
-  @inline(__always)
+  /// Calls `body` with each entry, until it returns false; for a merge that was not advanced before.
+  ///
+  /// The source with the first key is walked for as long as its keys come before those of the others, so that most of an
+  /// index goes by without a thought for the few rows of a tail.
   mutating func forEach(_ body: (_ key: RawSpan, _ row: RawSpan) throws -> Bool) throws {
-    if cursors.count == 1, current == nil {
-      // A store that is folded: nothing to choose between.
-      let cursor = cursors[0]
-      var more = isLive[0]
-      while more, isWithinRange(cursor) {
-        more = try cursor.withEntry(body)
-        if more { more = try step(cursor) }
-      }
-    } else {
-      var more = true
-      while more, try advance() { more = try withEntry(body) }
+    precondition(current == nil, "a merge is either walked or advanced")
+    while let first = try winner() {
+      try skipHidden(by: first)
+      let isWanted =
+        if let second = try winner(butNot: first) {
+          try cursors[second].withKey { try walk(first, before: $0, body) }
+        } else {
+          try walk(first, before: nil, body)
+        }
+      guard isWanted else { return }
     }
   }
 
+  /// Lends the entries of one source whose keys come before `other`; false when no more are wanted.
+  private mutating func walk(
+    _ index: Int, before other: RawSpan?, _ body: (_ key: RawSpan, _ row: RawSpan) throws -> Bool
+  ) throws -> Bool {
+    var isWanted = true
+    var isOvertaken = false
+    let bound = isReversed ? range.lower : range.upper
+    try cursors[index].walk(backwards: isReversed) { key, row in
+      if let other {
+        let order = key.compare(other)
+        isOvertaken = isReversed ? order <= 0 : order >= 0
+        if isOvertaken { return false }
+      }
+      if let bound {
+        let order = key.compare(bound.bytes)
+        isWanted = isReversed ? order >= 0 : order < 0
+        if !isWanted { return false }
+      }
+      isWanted = try body(key, row)
+      return isWanted
+    }
+    isLive[index] = isOvertaken
+    return isWanted
+  }
+
   @inline(__always)
-  private func step(_ cursor: LMDBCursor) throws(LMDBError) -> Bool {
+  private func step(_ cursor: RowCursor) throws(LMDBError) -> Bool {
     isReversed ? try cursor.previous() : try cursor.next()
   }
 
   /// The live cursor with the first key in order; of equal keys, the newest source's.
-  private func winner() -> Int? {
+  private func winner(butNot other: Int? = nil) throws -> Int? {
     var best: Int?
-    for index in cursors.indices where isLive[index] {
+    for index in cursors.indices where isLive[index] && index != other {
       guard let candidate = best else {
         best = index
         continue
       }
-      let order = cursors[index].withKey { key in cursors[candidate].withKey { key.compare($0) } }
+      let order = try cursors[index].withKey { key in try cursors[candidate].withKey { key.compare($0) } }
       if isReversed ? order > 0 : order < 0 { best = index }
     }
     return best
@@ -82,21 +112,21 @@ struct MergeCursor {
   /// Older sources' rows of the current key are passed over.
   private mutating func skipHidden(by current: Int) throws {
     for index in cursors.indices where index != current && isLive[index] {
-      let same = cursors[index].withKey { key in cursors[current].withKey { key.compare($0) == 0 } }
+      let same = try cursors[index].withKey { key in try cursors[current].withKey { key.compare($0) == 0 } }
       if same { isLive[index] = try step(cursors[index]) }
     }
   }
 
   @inline(__always)
-  private func isWithinRange(_ cursor: LMDBCursor) -> Bool {
+  private func isWithinRange(_ cursor: RowCursor) throws -> Bool {
     guard let bound = isReversed ? range.lower : range.upper else { return true }
-    return cursor.withKey { key in
+    return try cursor.withKey { key in
       let order = key.compare(bound.bytes)
       return isReversed ? order >= 0 : order < 0
     }
   }
 
-  private static func start(_ cursor: LMDBCursor, _ range: KeyRange, _ isReversed: Bool) throws(LMDBError) -> Bool {
+  private static func start(_ cursor: RowCursor, _ range: KeyRange, _ isReversed: Bool) throws(LMDBError) -> Bool {
     if isReversed {
       guard let upper = range.upper else { return try cursor.last() }
       // The first key at or after the bound is one too far.

@@ -26,7 +26,7 @@ final class ReadOnlyStore: @unchecked Sendable {
 
   init(_ directory: StoreDirectory, identity: Identity, configuration: LogConfiguration) throws {
     path = directory.path
-    index = try Index(path: directory.index, readOnly: true)
+    index = try Index(path: directory.index, readOnly: true, identity: identity)
     memory = try? SharedMemory(joining: Tail.memoryPath(directory.tail))
     var attempts = 0
     while true {
@@ -49,7 +49,10 @@ final class ReadOnlyStore: @unchecked Sendable {
     var recovery: Recovery?
     while let block = try nextBlock(&reader) {
       do {
-        if recovery == nil { recovery = Recovery(tail: try Tail(unnamedIn: scratch), identity: identity, state: start) }
+        if recovery == nil {
+          let tail = try Tail(unnamedIn: scratch, home: index.tables.home)
+          recovery = Recovery(tail: tail, identity: identity, state: start)
+        }
         try recovery?.apply(block)
       } catch let error where StoreError.isFull(error) {
         throw StoreError(

@@ -24,7 +24,11 @@ extension Snapshot {
     in range: KeyRange = KeyRange(), reversed: Bool = false,
     _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
   ) throws {
-    try forEachRow(in: range, reversed: reversed) { key, row, value in row.isTombstone ? true : try body(key, value) }
+    var cursor = try mergeCursor(range, reversed: reversed)
+    try cursor.forEach { key, bytes in
+      guard let value = try Row.liveValue(bytes, key: key) else { return true }
+      return try body(key, value)
+    }
   }
 
   /// As `forEach`, with what the store knows of each row, tombstones included.
@@ -33,10 +37,9 @@ extension Snapshot {
     _ body: (_ key: RawSpan, _ row: Row, _ value: RawSpan) throws -> Bool
   ) throws {
     var cursor = try mergeCursor(range, reversed: reversed)
+    let home = home
     try cursor.forEach { key, bytes in
-      let row: Row
-      do throws(RowError) { row = try Row(bytes, key: key) } catch { throw StoreError(error, path: path) }
-      return try body(key, row, bytes.extracting(Row.headerBytes..<bytes.byteCount))
+      try body(key, Row(bytes, key: key, home: home), Row.value(bytes, key: key))
     }
   }
 
@@ -63,11 +66,8 @@ public struct Scan: Sequence, IteratorProtocol {
       do {
         guard try cursor.advance() else { break }
         let entry: KeyValue? = try cursor.withEntry { key, bytes in
-          let row: Row
-          do throws(RowError) { row = try Row(bytes, key: key) } catch { throw StoreError(error, path: snapshot.path) }
-          if row.isTombstone { return nil }
-          return KeyValue(
-            key: key.copied(), value: bytes.extracting(Row.headerBytes..<bytes.byteCount).copied())
+          guard let value = try Row.liveValue(bytes, key: key) else { return nil }
+          return KeyValue(key: key.copied(), value: value.copied())
         }
         if let entry { return entry }
       } catch {

@@ -18,7 +18,7 @@ public final class Snapshot {
   /// The state of a store that no source knows one of.
   private let start: StoreState
   /// The first error of a scan, which as a `Sequence` cannot throw; `Store.read` throws it when its closure ends.
-  private var failure: (any Error)?
+  @exclusivity(unchecked) private var failure: (any Error)?
   /// See `IdleSnapshots`.
   let era: UInt64
 
@@ -52,12 +52,12 @@ public final class Snapshot {
   /// Calls `body`, and throws what a scan in it has met.
   func run<Result>(_ body: (Snapshot) throws -> Result) throws -> Result {
     let result = try body(self)
-    if let failure { throw failure }
+    if let failure = unsafe failure { throw failure }
     return result
   }
 
   func fail(_ error: any Error) {
-    if failure == nil { failure = error }
+    if unsafe failure == nil { unsafe failure = error }
   }
 }
 
@@ -65,42 +65,60 @@ public final class Snapshot {
 
 extension Snapshot {
   /// The value of `key`, copied, or nil. Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `system`.
+  @inlinable
   public func value(for key: some BytesConvertible) throws -> [UInt8]? {
-    try key.withBytes { try value(at: $0) }
-  }
-
-  func value(at key: RawSpan) throws -> [UInt8]? {
-    try withRow(key) { row, value in row.isTombstone ? nil : .some(value.copied()) } ?? nil
+    try withValue(for: key) { [UInt8](copying: $0) }
   }
 
   /// Calls `body` with the value of `key` without copying it; returns nil when the key is absent. The span is valid only
   /// until `body` returns. Throws what `body` throws, or as ``value(for:)`` does.
+  @inlinable
   public func withValue<Result>(for key: some BytesConvertible, _ body: (RawSpan) throws -> Result) throws -> Result? {
-    try key.withBytes { key in
-      try withRow(key) { row, value in row.isTombstone ? nil : .some(try body(value)) } ?? nil
-    }
+    var result: Result?
+    try key.withBytes { key in _ = try find(key) { result = try body($0) } }
+    return result
   }
 
   /// Whether `key` has a value. Throws as ``value(for:)`` does.
+  @inlinable
   public func contains(_ key: some BytesConvertible) throws -> Bool {
-    try withValue(for: key) { _ in true } ?? false
+    try key.withBytes { try find($0) { _ in } }
+  }
+
+  /// Calls `body` with the value of `key`; false when there is none. Not generic, so that what other modules inline of a
+  /// look-up is its shell.
+  @usableFromInline
+  func find(_ key: RawSpan, _ body: (RawSpan) throws -> Void) throws -> Bool {
+    try StoreLimits.check(key: key)
+    for source in sources {
+      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
+        guard let value = try Row.liveValue(bytes, key: key) else { return false }
+        try body(value)
+        return true
+      }
+      if let found { return found }
+    }
+    try checkAbsence(of: key)
+    return false
   }
 
   /// Calls `body` with the newest row of `key`, be it a tombstone.
   @inline(__always)
   package func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
+    let home = home
     for source in sources {
       let found = try source.reader.get(source.tables.rows, key: key) { bytes in
-        let row: Row
-        do throws(RowError) { row = try Row(bytes, key: key) } catch { throw StoreError(error, path: path) }
-        return try body(row, bytes.extracting(Row.headerBytes..<bytes.byteCount))
+        try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
       }
       if let found { return found }
     }
     try checkAbsence(of: key)
     return nil
   }
+
+  /// The same in all of them.
+  var home: Identity { sources[sources.count - 1].tables.home }
 
   /// A key that is damaged where it lies is not found, but what the search then stands beside is that very row: LMDB
   /// searches pages by halves, and goes astray only next to what is out of place. So whoever finds nothing looks at both
@@ -120,13 +138,9 @@ extension Snapshot {
 
   private func checkNeighbour(_ cursor: LMDBCursor, of key: RawSpan, isAfter: Bool) throws {
     try cursor.withEntry { neighbour, bytes in
-      do throws(RowError) {
-        _ = try Row(bytes, key: neighbour)
-        let order = neighbour.compare(key)
-        guard isAfter ? order > 0 : order < 0 else { throw RowError(key: neighbour.copied()) }
-      } catch {
-        throw StoreError(error, path: path)
-      }
+      _ = try Row.isLive(bytes, key: neighbour)
+      let order = neighbour.compare(key)
+      guard isAfter ? order > 0 : order < 0 else { throw Row.damage(neighbour) }
     }
   }
 
@@ -136,15 +150,5 @@ extension Snapshot {
       if let found = try source.getSealed(table(source.tables), key: key.bytes, { $0.copied() }) { return found }
     }
     return nil
-  }
-}
-
-extension StoreError {
-  init(_ error: RowError, path: String) {
-    let key = String(decoding: error.key.prefix(64), as: UTF8.self)
-    self.init(
-      .corrupt,
-      "the row of key \"\(key)\" fails its checksum. Run `kvsync verify`, and restore from a backup or the hub.",
-      path: path)
   }
 }

@@ -104,7 +104,7 @@ extension Store {
     // The log first: nothing keeps it from being truncated.
     state.position = try copyUndelivered(
       state, to: Store.logConfiguration(target.directory, manifest, Options()), progress)
-    var copier = IndexCopier(try Index(path: target.directory.index, readOnly: false), snapshot)
+    var copier = IndexCopier(try Index(path: target.directory.index, readOnly: false, identity: snapshot.home), snapshot)
     try copier.run(state, progress)
     return Copied(manifest: manifest, keys: copier.keys, rows: copier.rows)
   }

@@ -24,7 +24,7 @@ extension Store {
   public static func compact(at path: String, progress: (Int) throws -> Void = { _ in }) throws -> Int {
     try withUnusedStore(at: path) { directory, manifest in
       try directory.checkParts(manifest)
-      return try Compaction(directory: directory).run(progress)
+      return try Compaction(directory: directory, identity: manifest.identity).run(progress)
     }
   }
 
@@ -46,6 +46,8 @@ extension Store {
 
 struct Compaction {
   let directory: StoreDirectory
+  /// The store's.
+  let identity: Identity
 
   static func name(in directory: StoreDirectory) -> String { directory.index + ".compact" }
 
@@ -71,19 +73,19 @@ struct Compaction {
     Compaction.tidy(directory)
     defer { Compaction.tidy(directory) }
     do {
-      let empty = try Index(path: new, readOnly: false)
+      let empty = try Index(path: new, readOnly: false, identity: identity)
       try empty.environment.synchronize()
     }
     try replaceWhileUnused()
   }
 
   private func copy(_ progress: (Int) throws -> Void) throws {
-    let index = try Index(path: directory.index, readOnly: false)
+    let index = try Index(path: directory.index, readOnly: false, identity: identity)
     let source = try index.source()
     let state = try Index.state(source)
     let keys = try Index.liveKeys(source)
     let snapshot = Snapshot(sources: [source], start: StoreState(start: .zero), path: directory.path)
-    var copier = IndexCopier(try Index(path: new, readOnly: false), snapshot)
+    var copier = IndexCopier(try Index(path: new, readOnly: false, identity: snapshot.home), snapshot)
     try copier.run(state, progress)
     guard copier.keys == keys else {
       throw StoreError(

@@ -137,9 +137,10 @@ extension Store {
     _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
     let configuration = logConfiguration(directory, manifest, options)
-    let index = try Index(path: directory.index, readOnly: false)
+    let index = try Index(path: directory.index, readOnly: false, identity: configuration.identity)
     let state = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
-    let tail = try Tail(creating: directory.tail, largestBytes: options.generationBytes)
+    let tail = try Tail(
+      creating: directory.tail, home: index.tables.home, largestBytes: options.generationBytes)
     var recovery = Recovery(tail: tail, identity: configuration.identity, state: state)
     do {
       let log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
@@ -161,8 +162,8 @@ extension Store {
     _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
     let configuration = logConfiguration(directory, manifest, options)
-    let index = try Index(path: directory.index, readOnly: false)
-    let tail = try Tail(joining: directory.tail, largestBytes: options.generationBytes)
+    let index = try Index(path: directory.index, readOnly: false, identity: configuration.identity)
+    let tail = try Tail(joining: directory.tail, home: index.tables.home, largestBytes: options.generationBytes)
     let sequence = tail.memory.sequence
     let state = try tail.state(index) ?? StoreState(start: configuration.identity)
     // Where that is, is only true under the writer's lock: the first write resumes there.

@@ -8,21 +8,24 @@ extension Store {
   ///
   /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `closed`, `system`. A store that is `poisoned` can still be
   /// read.
+  @inlinable
   public func value(for key: some BytesConvertible) throws -> [UInt8]? {
-    try key.withBytes { try value(at: $0) }
-  }
-
-  private func value(at key: RawSpan) throws -> [UInt8]? {
-    try read { try $0.value(at: key) }
+    try withValue(for: key) { [UInt8](copying: $0) }
   }
 
   /// Calls `body` with the value of `key` without copying it; nil when the key is absent. The span is valid only until
   /// `body` returns. Throws what `body` throws, or ``StoreError`` as ``value(for:)`` does.
+  @inlinable
   public func withValue<Result>(for key: some BytesConvertible, _ body: (RawSpan) throws -> Result) throws -> Result? {
-    try read { try $0.withValue(for: key, body) }
+    var result: Result?
+    try key.withBytes { key in
+      try withSnapshot { snapshot in _ = try snapshot.find(key) { result = try body($0) } }
+    }
+    return result
   }
 
   /// Whether `key` has a value. Throws ``StoreError`` as ``value(for:)`` does.
+  @inlinable
   public func contains(_ key: some BytesConvertible) throws -> Bool {
     try read { try $0.contains(key) }
   }
@@ -30,16 +33,31 @@ extension Store {
   /// Calls `body` with a snapshot, on the calling thread. All that it reads is of one version, and durable.
   ///
   /// Throws what `body` throws, or ``StoreError``: `corrupt` (also for damage that a scan met), `closed`, `system`.
+  @inlinable
   public func read<Result>(_ body: (Snapshot) throws -> Result) throws -> Result {
-    let backing = try backing()
+    var result: Result?
+    try withSnapshot { result = try body($0) }
+    guard let result else { preconditionFailure("a read calls its body once") }
+    return result
+  }
+
+  /// Not generic, so that what other modules inline of a read is its shell.
+  @usableFromInline
+  func withSnapshot(_ body: (Snapshot) throws -> Void) throws {
     do {
-      switch backing {
-      case .writable(let core): return try core.read(body)
-      case .readOnly(let store): return try store.read { try $0.run(body) }
+      if !isForked, let snapshot = idleSnapshots?.take() { return try run(body, snapshot) }
+      switch try backing() {
+      case .writable(let core): try run(body, try core.snapshot())
+      case .readOnly(let store): try store.read { try $0.run(body) }
       }
     } catch {
       throw StoreError.published(error, path: path)
     }
+  }
+
+  private func run(_ body: (Snapshot) throws -> Void, _ snapshot: consuming Snapshot) throws {
+    try snapshot.run(body)
+    idleSnapshots?.giveBack(snapshot)
   }
 
   /// Where the store stands; O(1). Of a closed store, where it stood at its end.
@@ -72,14 +90,7 @@ extension Store {
 }
 
 extension StoreCore {
-  func read<Result>(_ body: (Snapshot) throws -> Result) throws -> Result {
-    let snapshot = try idleSnapshots.take() ?? snapshot()
-    let result = try snapshot.run(body)
-    if idleSnapshots.giveBack(snapshot) { watch.need(memory) }
-    return result
-  }
-
-  private func snapshot() throws -> Snapshot {
+  func snapshot() throws -> Snapshot {
     let era = idleSnapshots.era
     return Snapshot(sources: try sources(live: true), start: StoreState(start: identity), path: path, era: era)
   }
@@ -95,8 +106,8 @@ extension Snapshot {
     var cursor = try MergeCursor(cursors, range: KeyRange(), isReversed: false)
     while try cursor.advance() {
       try cursor.withEntry { key, bytes in
-        let isLive = !Row(unchecked: bytes).isTombstone
-        let wasLive = try index.reader.get(index.tables.rows, key: key) { !Row(unchecked: $0).isTombstone } ?? false
+        let isLive = Row.isLive(unchecked: bytes)
+        let wasLive = try index.reader.get(index.tables.rows, key: key) { Row.isLive(unchecked: $0) } ?? false
         keys += (isLive ? 1 : 0) - (wasLive ? 1 : 0)
       }
     }

@@ -59,7 +59,7 @@ extension Store {
     }
     var newest: StoreState?
     try? PageScan.forEachEntry(of: directory.index) { key, value in
-      if (try? Row(value, key: key)) != nil { report.wholeRows += 1 }
+      if (try? Row.liveValue(value, key: key)) != nil { report.wholeRows += 1 }
       guard key.copied() == Tables.counters else { return }
       if let state = try? wholeState(value, key: key), state.version >= newest?.version ?? 0 { newest = state }
     }
@@ -86,7 +86,7 @@ extension Store {
         throw StoreError(
           .expired, "the log begins at version \(log.firstVersion); what was before is in the index alone.", path: path)
       }
-      try Compaction(directory: directory).replaceWithNothing()
+      try Compaction(directory: directory, identity: manifest.identity).replaceWithNothing()
     }
   }
 }

@@ -38,7 +38,10 @@ public final class Store: Sendable {
   let durability: Durability
   /// See `ForkGuard`.
   private let generation = ForkGuard.generation
+  var isForked: Bool { generation != ForkGuard.generation }
   let streams = StreamCache()
+  /// The core's; nil when read-only. A read that finds one here needs neither lock nor core.
+  let idleSnapshots: IdleSnapshots?
   private let contents: Mutex<Contents>
   /// Whether a replicator of this process is at work.
   let hasSession = Mutex(false)
@@ -59,6 +62,7 @@ public final class Store: Sendable {
     self.configuration = configuration
     self.durability = durability
     contents = Mutex(Contents(backing: backing, lastState: backing.state))
+    idleSnapshots = if case .writable(let core) = backing { core.idleSnapshots } else { nil }
     identity = manifest.identity
     incarnation = manifest.incarnation
     ancestors = manifest.ancestors
@@ -67,7 +71,7 @@ public final class Store: Sendable {
   deinit {
     // Without `close` nothing is lost: the next opening replays the log.
     guard case .writable(let core) = contents.withLock({ $0.backing }) else { return }
-    if generation != ForkGuard.generation {
+    if isForked {
       // All of it belongs to the parent.
       _ = unsafe Unmanaged.passRetained(core)
     } else if core.writer.isCurrent {
@@ -101,7 +105,7 @@ public final class Store: Sendable {
       return ()
     }
     defer { closing.update { $0 = false } }
-    if generation != ForkGuard.generation { return }
+    if isForked { return }
     let backing = contents.withLock { $0.backing.take() }
     streams.removeAll()
     guard case .writable(let core) = backing else { return }
@@ -150,7 +154,7 @@ public final class Store: Sendable {
   }
 
   func backing() throws(StoreError) -> Backing {
-    guard generation == ForkGuard.generation else {
+    guard !isForked else {
       throw StoreError(
         .inUse, "the store was opened before this process was forked. Open it in this process.", path: path)
     }

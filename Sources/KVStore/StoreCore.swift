@@ -42,7 +42,7 @@ final class StoreCore: Sendable {
     self.locks = locks
     self.reserve = reserve
     memory = tail.memory
-    idleSnapshots = IdleSnapshots(tail.memory)
+    idleSnapshots = IdleSnapshots(tail.memory, watch)
     publication = Publication(state, sequence, tail.memory, watch)
   }
 

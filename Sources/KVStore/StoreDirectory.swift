@@ -93,7 +93,7 @@ struct StoreDirectory {
     try write(manifest.encoded(), to: creating)
     _ = try ReplicationLog.create(configuration(manifest))
     do {
-      let index = try Index(path: index, readOnly: false)
+      let index = try Index(path: index, readOnly: false, identity: manifest.identity)
       try index.environment.synchronize()
     }
     try publish()

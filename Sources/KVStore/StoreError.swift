@@ -79,6 +79,9 @@ extension StoreError {
     case let error as LogFormatError:
       StoreError(.corrupt, "\(error). Run `kvsync verify` and restore from a backup or a hub.", path: path)
     case let error as LMDBError: StoreError(error, path: path)
+    // A row knows its key, not where it lies.
+    case let error as StoreError where error.code == .corrupt && error.path.isEmpty:
+      StoreError(error.code, error.message, path: path)
     default: error
     }
   }

@@ -10,12 +10,16 @@ struct Tables: Sendable {
   var voids: Table
   /// conflict identifier → conflict record
   var conflicts: Table
-  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "keys" → number of live keys
+  /// "counters" → state · "progress/" + replica → what the hub has applied of it · in the index only: "keys" → number of
+  /// live keys, "home" → `home`
   var state: Table
+  /// The origin of rows that state none: of a store's own changes, most often of most rows.
+  let home: Identity
 
   static let names = ["rows", "voids", "conflicts", "state"]
 
-  init(_ tables: [Table]) {
+  init(_ tables: [Table], home: Identity) {
+    self.home = home
     rows = tables[0]
     voids = tables[1]
     conflicts = tables[2]
@@ -24,6 +28,7 @@ struct Tables: Sendable {
 
   static let counters = [UInt8]("counters".utf8)
   static let keys = [UInt8]("keys".utf8)
+  static let homeKey = [UInt8]("home".utf8)
 
   static let progress = [UInt8]("progress/".utf8)
 

@@ -26,11 +26,16 @@ final class Tail: Sendable {
   /// The directory that holds nothing else; nil when the files have no names once they are open.
   private let directory: String?
   private let largestBytes: Int
+  /// The index's: what is folded goes there as it is.
+  private let home: Identity
   private let contents: Mutex<Contents>
 
   /// An empty tail, made by the first process to open the store. What earlier ones left in `directory` is removed: the
   /// log says it all.
-  init(creating directory: String, largestBytes: Int = StoreLimits.largestGenerationBytes) throws {
+  init(
+    creating directory: String, home: Identity, largestBytes: Int = StoreLimits.largestGenerationBytes
+  ) throws {
+    self.home = home
     self.largestBytes = largestBytes
     try? FileManager.default.removeItem(atPath: directory)
     guard unsafe mkdir(directory, 0o750) == 0 else {
@@ -41,11 +46,12 @@ final class Tail: Sendable {
     self.directory = directory
     prefix = Tail.prefix(directory)
     memory = try SharedMemory(creating: Tail.memoryPath(directory))
-    contents = Mutex(try Tail.first(prefix, memory, largestBytes))
+    contents = Mutex(try Tail.first(prefix, memory, home, largestBytes))
   }
 
   /// The tail that the first process made.
-  init(joining directory: String, largestBytes: Int) throws {
+  init(joining directory: String, home: Identity, largestBytes: Int) throws {
+    self.home = home
     self.largestBytes = largestBytes
     self.directory = directory
     prefix = Tail.prefix(directory)
@@ -55,12 +61,13 @@ final class Tail: Sendable {
   }
 
   /// An empty tail whose files go with the process, however it ends: they lose their names as soon as they are open.
-  init(unnamedIn temporaryDirectory: String) throws {
+  init(unnamedIn temporaryDirectory: String, home: Identity) throws {
+    self.home = home
     directory = nil
     largestBytes = StoreLimits.largestGenerationBytes
     prefix = "\(temporaryDirectory)/kvsync-view-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
     memory = try SharedMemory()
-    let first = try Tail.first(prefix, memory, largestBytes)
+    let first = try Tail.first(prefix, memory, home, largestBytes)
     first.open[first.known.live]?.removeFiles()
     contents = Mutex(first)
   }
@@ -71,11 +78,13 @@ final class Tail: Sendable {
 
   private static func path(_ prefix: String, _ number: UInt32) -> String { "\(prefix)-\(number).mdb" }
 
-  private static func first(_ prefix: String, _ memory: SharedMemory, _ largestBytes: Int) throws -> Contents {
+  private static func first(
+    _ prefix: String, _ memory: SharedMemory, _ home: Identity, _ largestBytes: Int
+  ) throws -> Contents {
     let known = memory.generations
     let live = try Generation(
       creating: known.live, path: path(prefix, known.live),
-      capacity: min(StoreLimits.smallestGenerationBytes, largestBytes), memory)
+      capacity: min(StoreLimits.smallestGenerationBytes, largestBytes), home: home, memory)
     return Contents(known: known, open: [known.live: live])
   }
 
@@ -90,7 +99,8 @@ final class Tail: Sendable {
     while true {
       do {
         for number in present.numbers where contents.open[number] == nil {
-          contents.open[number] = try Generation(joining: number, path: Tail.path(prefix, number), memory)
+          contents.open[number] = try Generation(
+            joining: number, path: Tail.path(prefix, number), home: home, memory)
         }
         if memory.generations == present { break }
       } catch {
@@ -210,7 +220,7 @@ final class Tail: Sendable {
     while true {
       do {
         let generation = try Generation(
-          creating: number, path: Tail.path(prefix, number), capacity: capacity, memory)
+          creating: number, path: Tail.path(prefix, number), capacity: capacity, home: home, memory)
         if directory == nil { generation.removeFiles() }
         return generation
       } catch let error as LMDBError where error.isFull && capacity > least {

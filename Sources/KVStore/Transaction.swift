@@ -99,10 +99,9 @@ public struct TransactionScan: Sequence, IteratorProtocol {
       var cursor = try MergeCursor(cursors, range: range, isReversed: isReversed)
       while try cursor.advance() {
         try cursor.withEntry { key, bytes in
-          let row = try Row(bytes, key: key)
           lastKey = key.copied()
-          if !row.isTombstone {
-            rows.append(KeyValue(key: lastKey, value: bytes.extracting(Row.headerBytes..<bytes.byteCount).copied()))
+          if let value = try Row.liveValue(bytes, key: key) {
+            rows.append(KeyValue(key: lastKey, value: value.copied()))
           }
         }
         if rows.count == TransactionScan.pageRows {

@@ -53,6 +53,9 @@ struct TreeRecord {
     entries = bytes.little(UInt64.self, at: offset + 32)
     root = bytes.little(UInt64.self, at: offset + 40)
   }
+
+  /// Whether a walk from the root can be tried.
+  var isWalkable: Bool { root == FileFormat.noPage || (1...TreeReader.maximumDepth).contains(depth) }
 }
 
 /// A meta page: where the trees of one state begin.

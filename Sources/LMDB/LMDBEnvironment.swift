@@ -24,6 +24,10 @@ package final class LMDBEnvironment: Sendable {
 
   nonisolated(unsafe) private let environment: OpaquePointer
   private let dataFile: DataFile
+  /// What readers look at.
+  let pages: PageMaps
+  /// Names of the tables that were opened, by handle.
+  private let tableNames = Mutex<[UInt32: [UInt8]]>([:])
   private let serial: UInt32
   private let isExclusive: Bool
   private let transactions = Mutex(Transactions())
@@ -52,7 +56,14 @@ package final class LMDBEnvironment: Sendable {
     }
     do throws(LMDBError) {
       try prepare(dataFile, options)
-      unsafe environment = try openVerified(dataFile, options)
+      let opened = unsafe try openVerified(dataFile, options)
+      do throws(LMDBError) {
+        pages = try PageMaps(dataFile.file, pageSize: unsafe pageSize(of: opened))
+      } catch {
+        unsafe mdb_env_close(opened)
+        throw error
+      }
+      unsafe environment = opened
     } catch {
       dataFile.removeIfNew()
       OpenFiles.release(dataFile.identity)
@@ -94,12 +105,31 @@ package final class LMDBEnvironment: Sendable {
         throw LMDBError(returned: answer, "open the table \"\(name)\"", path)
       }
       tables.append(Table(handle: handle, environment: serial))
+      tableNames.withLock { $0[handle] = Array(name.utf8) }
     }
     // Also when only reading: handles opened in a transaction that is aborted are closed with it.
     let answer = unsafe mdb_txn_commit(transaction)
     guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "open tables", path) }
     return tables
   }
+
+  /// What the main tree says of a table, in the state of `transaction`.
+  func record(of table: Table, in transaction: TransactionHandle) throws(LMDBError) -> TreeRecord {
+    guard let name = tableNames.withLock({ $0[table.handle] }) else {
+      throw LMDBError(.badTable, operation: "look up a table", path: path)
+    }
+    let main = Table(handle: LMDBEnvironment.mainTable, environment: serial)
+    let (answer, value) = unsafe transaction.find(main, name.span.bytes)
+    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "look up a table", path) }
+    let bytes = unsafe TransactionHandle.bytes(value)
+    guard bytes.count == FileFormat.treeBytes else { throw .damaged(0, "a table without a record").located(path) }
+    let tree = unsafe TreeRecord(bytes.bytes, at: 0)
+    guard tree.isWalkable else { throw .damaged(tree.root, "a tree too deep").located(path) }
+    return tree
+  }
+
+  /// LMDB's handle of the tree that names the tables.
+  private static let mainTable: UInt32 = 1
 
   // MARK: Writing
 
@@ -305,6 +335,13 @@ private func openVerified(_ dataFile: DataFile, _ options: LMDBEnvironment.Optio
     throw error
   }
   return unsafe environment
+}
+
+private func pageSize(of environment: OpaquePointer) -> Int {
+  var found = MDB_stat()
+  // Only fails without an environment.
+  unsafe mdb_env_stat(environment, &found)
+  return Int(found.ms_psize)
 }
 
 /// `mdb_env_create` to `mdb_env_open`; whatever fails in between closes the environment.

@@ -9,12 +9,18 @@
 internal import CLMDB
 
 package final class LMDBReader {
-  package let handle: TransactionHandle
+  let handle: TransactionHandle
   package let environment: LMDBEnvironment
+
+  // One thread, no overlapping accesses: the run-time check is left out.
+  @exclusivity(unchecked) private var trees: TreeReader
+  /// What was looked up of the tables so far, by handle.
+  @exclusivity(unchecked) private var records: [TreeRecord?] = []
 
   init(_ handle: TransactionHandle, _ environment: LMDBEnvironment) {
     self.handle = handle
     self.environment = environment
+    unsafe trees = TreeReader(environment.pages)
   }
 
   deinit { environment.release(handle) }
@@ -25,33 +31,64 @@ package final class LMDBReader {
     return unsafe Int(clamping: mdb_txn_id(handle.pointer))
   }
 
-  /// Whether the table has the key.
-  @inlinable
-  package func get(_ table: Table, key: RawSpan) throws(LMDBError) -> Bool {
-    defer { withExtendedLifetime(self) {} }
-    let answer = unsafe handle.find(table, key).answer
-    if answer == MDB_SUCCESS { return true }
-    if answer == MDB_NOTFOUND { return false }
-    throw LMDBError(returned: answer, "get a value", environment.path)
-  }
+  /// Whether the table has the key. Does not look at the value.
+  package func get(_ table: Table, key: RawSpan) throws(LMDBError) -> Bool { try entry(table, key) != nil }
 
   /// Lends the value to `body`, where it lies in the map; nil when the table does not have the key.
   /// What `body` throws passes through as it is.
   @inlinable
   package func get<R>(_ table: Table, key: RawSpan, _ body: (RawSpan) throws -> R) throws -> R? {
     defer { withExtendedLifetime(self) {} }
-    let (answer, value) = unsafe handle.find(table, key)
-    if answer == MDB_SUCCESS { return unsafe try body(TransactionHandle.bytes(value).bytes) }
-    if answer == MDB_NOTFOUND { return nil }
-    throw LMDBError(returned: answer, "get a value", environment.path)
+    guard let value = unsafe try value(table, key) else { return nil }
+    return unsafe try body(value.bytes)
   }
 
-  package func entryCount(_ table: Table) throws(LMDBError) -> Int {
-    defer { withExtendedLifetime(self) {} }
-    return try handle.entryCount(table, path: environment.path)
+  package func entryCount(_ table: Table) throws(LMDBError) -> Int { Int(clamping: try record(table).entries) }
+
+  package func cursor(_ table: Table) throws(LMDBError) -> LMDBCursor { LMDBCursor(self, try record(table)) }
+
+  // MARK: In the map
+
+  /// Valid for as long as the reader.
+  package func value(_ table: Table, _ key: RawSpan) throws(LMDBError) -> UnsafeRawBufferPointer? {
+    guard let entry = try entry(table, key) else { return nil }
+    return unsafe try located { trees throws(LMDBError) in unsafe try trees.value(of: entry) }
   }
 
-  package func cursor(_ table: Table) throws(LMDBError) -> LMDBCursor {
-    unsafe LMDBCursor(try handle.openCursor(table, path: environment.path), self)
+  @inline(__always)
+  private func entry(_ table: Table, _ key: RawSpan) throws(LMDBError) -> TreeNode? {
+    guard !key.isEmpty else {
+      throw LMDBError(.badValueSize, operation: "get a value", path: environment.path)
+    }
+    let record = try record(table)
+    return unsafe try key.withUnsafeBytes { key throws(LMDBError) in
+      try located { trees throws(LMDBError) in unsafe try trees.find(key, in: record) }
+    }
+  }
+
+  /// Runs a look-up; an error of it gets the path.
+  @inline(__always)
+  func located<R>(_ body: (inout TreeReader) throws(LMDBError) -> R) throws(LMDBError) -> R {
+    do {
+      return unsafe try body(&trees)
+    } catch {
+      throw error.located(environment.path)
+    }
+  }
+
+  @inline(__always)
+  private func record(_ table: Table) throws(LMDBError) -> TreeRecord {
+    handle.check(table)
+    let index = Int(table.handle)
+    if unsafe index < records.count, let record = unsafe records[index] { return record }
+    return try lookUpRecord(table)
+  }
+
+  @inline(never)
+  private func lookUpRecord(_ table: Table) throws(LMDBError) -> TreeRecord {
+    let record = try environment.record(of: table, in: handle)
+    while unsafe records.count <= Int(table.handle) { unsafe records.append(nil) }
+    unsafe records[Int(table.handle)] = record
+    return record
   }
 }

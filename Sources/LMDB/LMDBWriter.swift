@@ -55,8 +55,8 @@ package struct LMDBWriter: ~Copyable {
   }
 
   /// A cursor over what this transaction sees, its own changes included. Release it before the commit.
-  package func cursor(_ table: Table) throws(LMDBError) -> LMDBCursor {
-    unsafe LMDBCursor(try handle.openCursor(table, path: session.environment.path), session)
+  package func cursor(_ table: Table) throws(LMDBError) -> LMDBWriterCursor {
+    unsafe LMDBWriterCursor(try handle.openCursor(table, path: session.environment.path), session)
   }
 
   // MARK: Changing

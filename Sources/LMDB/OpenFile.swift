@@ -55,6 +55,15 @@ final class OpenFile: Sendable {
     return done
   }
 
+  /// Maps the file from its beginning, for reading and shared with whoever writes it; it may end before the map does.
+  func map(_ byteCount: Int) throws(LMDBError) -> UnsafeMutableRawPointer {
+    let mapped = unsafe mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0)
+    guard unsafe mapped != MAP_FAILED, let address = unsafe mapped else {
+      throw LMDBError(.system(errno), operation: "map the file", path: path)
+    }
+    return unsafe address
+  }
+
   /// What the file system has left for us; nil when it does not say.
   func freeBytes() -> Int? {
     var volume = statvfs()

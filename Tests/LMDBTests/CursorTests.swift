@@ -96,6 +96,41 @@ import Testing
     #expect(try environment.reader().entryCount(rows) == 1)
   }
 
+  @Test func `a walk lends every entry from where the cursor stands to the end, both ways`() throws {
+    try fill(5_000)
+    let wanted = stride(from: 0, to: 5_000, by: 2).map { Entry(key: key($0), value: key($0)) }
+    let cursor = try environment.reader().cursor(rows)
+    for (start, isBackwards) in [(0, false), (2_400, false), (4_998, true), (2_400, true)] {
+      #expect(try cursor.seek(key(start)))
+      let expected = isBackwards ? wanted[...(start / 2)].reversed() : Array(wanted[(start / 2)...])
+      #expect(try cursor.walked(backwards: isBackwards) == expected)
+      #expect(try isBackwards ? !cursor.previous() : !cursor.next())
+      #expect(try isBackwards ? cursor.next() : cursor.previous())
+      #expect(cursor.key() == key(isBackwards ? 0 : 4_998))
+    }
+  }
+
+  @Test func `a walk that is stopped, or whose closure throws, leaves the cursor on the entry lent last`() throws {
+    struct Enough: Error {}
+    try fill(2_000)
+    let cursor = try environment.reader().cursor(rows)
+    for throwing in [false, true] {
+      #expect(try cursor.first())
+      var lent = 0
+      let stop = {
+        try cursor.walk(backwards: false) { _, _ in
+          lent += 1
+          if lent == 700, throwing { throw Enough() }
+          return lent < 700
+        }
+      }
+      if throwing { #expect(throws: Enough.self) { try stop() } } else { try stop() }
+      #expect(try cursor.entry() == Entry(key: key(1_398), value: key(1_398)))
+      #expect(try cursor.next())
+      #expect(cursor.key() == key(1_400))
+    }
+  }
+
   @Test func `a writer's cursor can delete as it goes`() throws {
     try fill(3_000)
     var writer = try environment.beginWrite()
@@ -139,7 +174,7 @@ import Testing
 
   @Test func `a cursor that outlives an aborted writer is released without harm`() throws {
     let writer = try environment.beginWrite()
-    var cursor: LMDBCursor? = try writer.cursor(rows)
+    var cursor: LMDBWriterCursor? = try writer.cursor(rows)
     writer.abort()
     cursor = nil
     _ = cursor

@@ -59,7 +59,7 @@ import Testing
         try writer.commit()
         committed = model
       }
-      try check(try environment.reader(), rows, committed)
+      try check(try environment.reader(), rows, committed, thoroughly: generator.chance(20))
       let verified = try environment.verify()
       #expect(verified.entries == committed.count && verified.tables == 1)
       #expect(verified.pages * environment.statistics.pageSize == environment.statistics.usedBytes)
@@ -67,7 +67,7 @@ import Testing
         // The old one has to be gone before the file can be opened again.
         (environment, rows) = try { try ScratchFile().opened() }()
         (environment, rows) = try opening()
-        try check(try environment.reader(), rows, committed)
+        try check(try environment.reader(), rows, committed, thoroughly: false)
       }
     }
   }
@@ -104,12 +104,26 @@ import Testing
     }
   }
 
-  func check(_ reader: LMDBReader, _ rows: Table, _ model: [[UInt8]: [UInt8]]) throws {
+  func check(
+    _ reader: LMDBReader, _ rows: Table, _ model: [[UInt8]: [UInt8]], thoroughly isThorough: Bool
+  ) throws {
     let cursor = try reader.cursor(rows)
     var found: [Entry] = []
     while try cursor.next() { found.append(try cursor.entry()) }
     let wanted = model.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { Entry(key: $0.key, value: $0.value) }
     #expect(found == wanted)
     #expect(try reader.entryCount(rows) == model.count)
+    guard isThorough else { return }
+    for (index, entry) in wanted.enumerated() {
+      #expect(try reader.value(rows, entry.key) == entry.value)
+      // The next key there can be, and the one before: a byte more and a byte less.
+      for neighbour in [entry.key + [0], entry.key.dropLast()] where neighbour.count > 0 && model[neighbour] == nil {
+        #expect(try reader.value(rows, neighbour) == nil)
+      }
+      #expect(try cursor.seek(entry.key + [0]) == (index + 1 < wanted.count))
+      if index + 1 < wanted.count { #expect(cursor.key() == wanted[index + 1].key) }
+    }
+    if try cursor.first() { #expect(try cursor.walked(backwards: false) == wanted) }
+    if try cursor.last() { #expect(try cursor.walked(backwards: true) == wanted.reversed()) }
   }
 }

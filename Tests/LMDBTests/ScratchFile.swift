@@ -78,6 +78,24 @@ extension LMDBCursor {
 
   func entry() throws -> Entry { try withEntry { Entry(key: owned($0), value: owned($1)) } }
 
+  /// What cannot be read has no key.
+  func key() -> [UInt8] { (try? withKey { owned($0) }) ?? [] }
+
+  func walked(backwards: Bool) throws -> [Entry] {
+    var entries: [Entry] = []
+    try walk(backwards: backwards) { key, value in
+      entries.append(Entry(key: owned(key), value: owned(value)))
+      return true
+    }
+    return entries
+  }
+}
+
+extension LMDBWriterCursor {
+  func seek(_ key: [UInt8]) throws(LMDBError) -> Bool { unsafe try seek(atOrAfter: key.span.bytes) }
+
+  func entry() throws -> Entry { try withEntry { Entry(key: owned($0), value: owned($1)) } }
+
   func key() -> [UInt8] { withKey { owned($0) } }
 }
 
