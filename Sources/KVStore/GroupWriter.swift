@@ -439,18 +439,22 @@ final class GroupWriter {
 
   /// Calls `body` with the row of `key`, tombstones too; nil when there is none.
   func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
+    let home = generation.tables.home
+    return try withRowBytes(key) { try body(Row($0, key: key, home: home), Row.value($0, key: key)) }
+  }
+
+  /// The row of `key`, tombstones too, without a look at its value.
+  func row(of key: RawSpan) throws -> Row? {
+    let home = generation.tables.home
+    return try withRowBytes(key) { try Row($0, key: key, home: home) }
+  }
+
+  private func withRowBytes<Result>(_ key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
     if let requestFailure { throw requestFailure }
-    let home = generation.tables.home
-    let own = try writer!.get(generation.tables.rows, key: key) { bytes in
-      try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
-    }
-    if let own { return own }
+    if let own = try writer!.get(generation.tables.rows, key: key, body) { return own }
     for source in try sourcesBelow() {
-      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
-        try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
-      }
-      if let found { return found }
+      if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
     }
     return nil
   }

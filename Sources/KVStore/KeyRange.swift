@@ -20,6 +20,23 @@ public struct KeyRange: Sendable, Hashable {
     upper = KeyRange.successor(ofPrefix: bytes)
   }
 
+  /// The part of the range behind `key`, which is not in it: where a scan in key order goes on whose last key was `key`.
+  public func after(_ key: some BytesConvertible) -> KeyRange {
+    var rest = self
+    // Nothing lies between a key and the same key with a zero behind it.
+    let next = key.withBytes { $0.copied() } + [0]
+    rest.lower = lower.map { $0.lexicographicallyPrecedes(next) ? next : $0 } ?? next
+    return rest
+  }
+
+  /// The part of the range before `key`, which is not in it: where a scan backwards goes on whose last key was `key`.
+  public func before(_ key: some BytesConvertible) -> KeyRange {
+    var rest = self
+    let end = key.withBytes { $0.copied() }
+    rest.upper = upper.map { end.lexicographicallyPrecedes($0) ? end : $0 } ?? end
+    return rest
+  }
+
   /// Whether `key` lies in the range.
   @inline(__always)
   func contains(_ key: RawSpan) -> Bool {

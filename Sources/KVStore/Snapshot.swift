@@ -79,39 +79,49 @@ extension Snapshot {
     return result
   }
 
-  /// Whether `key` has a value. Throws as ``value(for:)`` does.
-  @inlinable
+  /// Whether `key` has a value; the value itself is not read. Throws as ``value(for:)`` does.
   public func contains(_ key: some BytesConvertible) throws -> Bool {
-    try key.withBytes { try find($0) { _ in } }
+    try key.withBytes { key in try withRowBytes(key) { try Row.isLive($0, key: key) } ?? false }
+  }
+
+  /// The version of the commit that wrote the value of `key`; nil when it has none. The value itself is not read. Throws
+  /// as ``value(for:)`` does.
+  public func version(of key: some BytesConvertible) throws -> Version? {
+    try key.withBytes { try row(of: $0).flatMap { $0.isTombstone ? nil : $0.version } }
+  }
+
+  /// The value of `key`, copied, with the version, time and origin of the change it comes from; nil when the key is
+  /// absent. Throws as ``value(for:)`` does.
+  public func entry(for key: some BytesConvertible) throws -> StoreEntry? {
+    try key.withBytes { try withRow($0) { row, value in StoreEntry(row, value) } ?? nil }
   }
 
   /// Calls `body` with the value of `key`; false when there is none. Not generic, so that what other modules inline of a
   /// look-up is its shell.
   @usableFromInline
   func find(_ key: RawSpan, _ body: (RawSpan) throws -> Void) throws -> Bool {
-    try StoreLimits.check(key: key)
-    for source in sources {
-      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
-        guard let value = try Row.liveValue(bytes, key: key) else { return false }
-        try body(value)
-        return true
-      }
-      if let found { return found }
-    }
-    try checkAbsence(of: key)
-    return false
+    try withRowBytes(key) { bytes in
+      guard let value = try Row.liveValue(bytes, key: key) else { return false }
+      try body(value)
+      return true
+    } ?? false
   }
 
   /// Calls `body` with the newest row of `key`, be it a tombstone.
   @inline(__always)
   package func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
+    try withRowBytes(key) { try body(Row($0, key: key, home: home), Row.value($0, key: key)) }
+  }
+
+  /// The newest row of `key`, be it a tombstone.
+  func row(of key: RawSpan) throws -> Row? { try withRowBytes(key) { try Row($0, key: key, home: home) } }
+
+  /// Calls `body` with the newest row of `key` as it is stored; nil when there is none.
+  @inline(__always)
+  private func withRowBytes<Result>(_ key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
-    let home = home
     for source in sources {
-      let found = try source.reader.get(source.tables.rows, key: key) { bytes in
-        try body(Row(bytes, key: key, home: home), Row.value(bytes, key: key))
-      }
-      if let found { return found }
+      if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
     }
     try checkAbsence(of: key)
     return nil

@@ -1,6 +1,6 @@
 // Reading: synchronous, on the calling thread, from a consistent snapshot.
 
-import KVLog
+public import KVLog
 import LMDB
 
 extension Store {
@@ -24,10 +24,33 @@ extension Store {
     return result
   }
 
-  /// Whether `key` has a value. Throws ``StoreError`` as ``value(for:)`` does.
-  @inlinable
+  /// Whether `key` has a value; the value itself is not read. Throws ``StoreError`` as ``value(for:)`` does.
   public func contains(_ key: some BytesConvertible) throws -> Bool {
     try read { try $0.contains(key) }
+  }
+
+  /// The version of the commit that wrote the value of `key`; nil when it has none. What ``WriteCondition`` takes. Throws
+  /// ``StoreError`` as ``value(for:)`` does.
+  public func version(of key: some BytesConvertible) throws -> Version? {
+    try read { try $0.version(of: key) }
+  }
+
+  /// The value of `key`, copied, with the version, time and origin of the change it comes from; nil when the key is
+  /// absent. Throws ``StoreError`` as ``value(for:)`` does.
+  public func entry(for key: some BytesConvertible) throws -> StoreEntry? {
+    try read { try $0.entry(for: key) }
+  }
+
+  /// How many keys that begin with `prefix` have a value, as ``Snapshot/count(prefix:)`` says. Throws ``StoreError``:
+  /// `corrupt`, `closed`, `system`.
+  public func count(prefix: some BytesConvertible = "") throws -> Int {
+    try read { try $0.count(prefix: prefix) }
+  }
+
+  /// How many keys of a range have a value, as ``Snapshot/count(in:)`` says. Throws ``StoreError``: `corrupt`, `closed`,
+  /// `system`.
+  public func count(in range: KeyRange) throws -> Int {
+    try read { try $0.count(in: range) }
   }
 
   /// Calls `body` with a snapshot, on the calling thread. All that it reads is of one version, and durable.

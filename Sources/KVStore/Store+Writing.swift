@@ -5,27 +5,31 @@ import Dispatch
 import KVLog
 
 extension Store {
-  /// Sets the value of `key`, in a commit of its own. Visible when it returns, and as durable as `durability` says; nil: as
-  /// the store was opened.
+  /// Sets the value of `key`, if the condition holds, in a commit of its own. Visible when it returns, and as durable as
+  /// `durability` says; nil: as the store was opened.
   ///
-  /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`, `full`, `closed`, `readOnly`, `system` (after these
-  /// nothing was written), or `poisoned` (the outcome is unknown until the store is reopened). Not cancelled by its task: a
+  /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`, `conditionFailed`, `full`, `closed`, `readOnly`,
+  /// `system` (after these nothing was written), or `poisoned` (the outcome is unknown until the store is reopened). Not cancelled by its task: a
   /// write that was submitted is carried out.
   @discardableResult
   public func put(
-    _ value: some BytesConvertible, for key: some BytesConvertible, durability: Durability? = nil
+    _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil,
+    durability: Durability? = nil
   ) async throws -> Receipt {
     let (key, value) = (key.withBytes { $0.copied() }, value.withBytes { $0.copied() })
-    return try await write(durability: durability) { try $0.put(value, for: key) }
+    return try await write(durability: durability) { try $0.put(value, for: key, if: condition) }
   }
 
-  /// Removes `key`, in a commit of its own, also when it has no value here. Visible and durable as a put is.
+  /// Removes `key`, if the condition holds, in a commit of its own, also when it has no value here. Visible and durable as a
+  /// put is.
   ///
-  /// Throws ``StoreError`` as ``put(_:for:)`` does, `valueTooLong` aside.
+  /// Throws ``StoreError`` as ``put(_:for:if:durability:)`` does, `valueTooLong` aside.
   @discardableResult
-  public func delete(_ key: some BytesConvertible, durability: Durability? = nil) async throws -> Receipt {
+  public func delete(
+    _ key: some BytesConvertible, if condition: WriteCondition? = nil, durability: Durability? = nil
+  ) async throws -> Receipt {
     let key = key.withBytes { $0.copied() }
-    return try await write(durability: durability) { try $0.delete(key) }
+    return try await write(durability: durability) { try $0.delete(key, if: condition) }
   }
 
   /// Runs a transaction: all of its changes become visible together when it returns, and durable together, before it returns
@@ -50,20 +54,24 @@ extension Store {
     try await perform(durability) { try Store.transact($0, body) }
   }
 
-  /// As ``put(_:for:)``, blocking the calling thread; not to be called from a transaction, which would wait for itself.
+  /// As ``put(_:for:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would wait for itself.
   @discardableResult
   public func putBlocking(
-    _ value: some BytesConvertible, for key: some BytesConvertible, durability: Durability? = nil
+    _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil,
+    durability: Durability? = nil
   ) throws -> Receipt {
     let (key, value) = (key.withBytes { $0.copied() }, value.withBytes { $0.copied() })
-    return try writeBlocking(durability: durability) { try $0.put(value, for: key) }
+    return try writeBlocking(durability: durability) { try $0.put(value, for: key, if: condition) }
   }
 
-  /// As ``delete(_:)``, blocking the calling thread; not to be called from a transaction, which would wait for itself.
+  /// As ``delete(_:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would wait for
+  /// itself.
   @discardableResult
-  public func deleteBlocking(_ key: some BytesConvertible, durability: Durability? = nil) throws -> Receipt {
+  public func deleteBlocking(
+    _ key: some BytesConvertible, if condition: WriteCondition? = nil, durability: Durability? = nil
+  ) throws -> Receipt {
     let key = key.withBytes { $0.copied() }
-    return try writeBlocking(durability: durability) { try $0.delete(key) }
+    return try writeBlocking(durability: durability) { try $0.delete(key, if: condition) }
   }
 
   /// As `write`, blocking the calling thread, on which the closure may run; not to be called from a transaction, which would wait for itself.

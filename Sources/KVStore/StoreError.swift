@@ -35,6 +35,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case valueTooLong
     /// The changes of one transaction may have 64 MiB at most.
     case commitTooLarge
+    /// The key is not as the write's ``WriteCondition`` wants it; `foundVersion` says how it is. Nothing was written.
+    case conditionFailed
     /// A write failed with an unknown outcome: it may be durable, and visible after the store was reopened. Until then
     /// every write fails, and reading goes on.
     case poisoned
@@ -58,6 +60,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
   public let path: String
   /// Of `expired`: the oldest version after which the log can be read.
   public let availableVersion: Version?
+  /// Of `conditionFailed`: the version that wrote the value that the key has; nil: it has none.
+  public internal(set) var foundVersion: Version?
 
   /// An error with this code and message.
   public init(_ code: Code, _ message: String, path: String = "", availableVersion: Version? = nil) {

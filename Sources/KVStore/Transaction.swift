@@ -1,13 +1,16 @@
 // A user's transaction: reads the store with its own writes, and vanishes whole when its closure throws.
 
-import KVLog
+public import KVLog
 
 /// Changes that become durable and visible together, here, on the hub and on every replica.
 ///
 /// Handed to the closure of `Store.write`, which runs on a thread of the store, or on the caller's own when it blocks: other
-/// writes wait meanwhile, those of other processes too; reads do not. Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB; beyond them ``put(_:for:)`` and
-/// ``delete(_:)`` throw ``StoreError`` and the transaction may go on without that change. Any other error of
-/// theirs makes the whole transaction fail, also when the closure catches it.
+/// writes wait meanwhile, those of other processes too; reads do not. What it reads is the store as of the transaction before
+/// it, with its own changes: reading a value and writing what becomes of it loses no other's change.
+///
+/// Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB. Beyond them, and where a ``WriteCondition`` does not
+/// hold, a change throws ``StoreError``, and the transaction may go on without it. Any other error of a change makes the
+/// whole transaction fail, also when the closure catches it.
 public struct Transaction: ~Copyable {
   let group: GroupWriter
 
@@ -15,16 +18,35 @@ public struct Transaction: ~Copyable {
     self.group = group
   }
 
-  /// Sets the value of `key`. Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`, `commitTooLarge`; or, for
-  /// the whole transaction, `full`, `corrupt`, `closed`, `poisoned`, `system`.
-  public mutating func put(_ value: some BytesConvertible, for key: some BytesConvertible) throws {
-    try key.withBytes { key in try value.withBytes { value in try group.put(key: key, value: value) } }
+  /// Sets the value of `key`, if the condition holds. Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`,
+  /// `commitTooLarge`, `conditionFailed`; or, for the whole transaction, `full`, `corrupt`, `closed`, `poisoned`, `system`.
+  public mutating func put(
+    _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil
+  ) throws {
+    try key.withBytes { key in
+      try check(condition, key)
+      try value.withBytes { value in try group.put(key: key, value: value) }
+    }
   }
 
-  /// Removes `key`. Recorded even when the key has no value here: it may have one elsewhere. Throws as ``put(_:for:)``
-  /// does.
-  public mutating func delete(_ key: some BytesConvertible) throws {
-    try key.withBytes { try group.delete(key: $0) }
+  /// Removes `key`, if the condition holds. Recorded even when the key has no value here: it may have one elsewhere. Throws
+  /// as ``put(_:for:if:)`` does.
+  public mutating func delete(_ key: some BytesConvertible, if condition: WriteCondition? = nil) throws {
+    try key.withBytes { key in
+      try check(condition, key)
+      try group.delete(key: key)
+    }
+  }
+
+  private func check(_ condition: WriteCondition?, _ key: RawSpan) throws {
+    guard let condition else { return }
+    try StoreLimits.check(key: key)
+    let row: Row?
+    do { row = try group.row(of: key) } catch {
+      group.fail(error)
+      throw error
+    }
+    try condition.check(found: row.flatMap { $0.isTombstone ? nil : $0.version }, key: key)
   }
 
   /// The value of `key`, copied, with this transaction's own changes; nil when there is none. Throws ``StoreError``:
@@ -41,9 +63,36 @@ public struct Transaction: ~Copyable {
     }
   }
 
-  /// Whether `key` has a value, with this transaction's own changes. Throws as ``value(for:)`` does.
-  public func contains(_ key: some BytesConvertible) throws -> Bool {
-    try withValue(for: key) { _ in true } ?? false
+  /// Whether `key` has a value, with this transaction's own changes. The value is not read. Throws as ``value(for:)`` does.
+  public func contains(_ key: some BytesConvertible) throws -> Bool { try version(of: key) != nil }
+
+  /// The version of the commit that wrote the value of `key`, which for a change of this transaction is the one that its
+  /// receipt will name; nil when there is no value. Throws as ``value(for:)`` does.
+  public func version(of key: some BytesConvertible) throws -> Version? {
+    try key.withBytes { try group.row(of: $0).flatMap { $0.isTombstone ? nil : $0.version } }
+  }
+
+  /// The value of `key`, copied, with the version, time and origin of the change it comes from; nil when there is none.
+  /// Throws as ``value(for:)`` does.
+  public func entry(for key: some BytesConvertible) throws -> StoreEntry? {
+    try key.withBytes { try group.withRow($0) { row, value in StoreEntry(row, value) } ?? nil }
+  }
+
+  /// How many keys that begin with `prefix` have a value, this transaction's own changes included. Walks them, without
+  /// reading values. Throws ``StoreError``: `corrupt`, `system`.
+  public func count(prefix: some BytesConvertible = "") throws -> Int { try count(in: KeyRange(prefix: prefix)) }
+
+  /// How many keys of a range have a value. As ``count(prefix:)`` otherwise.
+  public func count(in range: KeyRange) throws -> Int {
+    var count = 0
+    try group.withRowCursors { cursors in
+      var cursor = try MergeCursor(cursors, range: range, isReversed: false)
+      try cursor.forEach { key, bytes in
+        if try Row.isLive(bytes, key: key) { count += 1 }
+        return true
+      }
+    }
+    return count
   }
 
   /// The live rows with `prefix`, this transaction's own changes included; changes made while the scan is walked

@@ -86,4 +86,149 @@ import Testing
     let busy = try await indexBytes(reading: true)
     #expect(busy < quiet * 3 / 2, "\(busy) bytes with reads, \(quiet) without")
   }
+
+  @Test("Reads in a cancelled task are carried out as in any other, and so are writes that were submitted")
+  func cancelledTask() async throws {
+    let scratch = try Scratch()
+    let store = try await Store.open(at: scratch.path("store"))
+    try await store.put("v", for: "k")
+    let task = Task {
+      while !Task.isCancelled { await Task.yield() }
+      #expect(text(try store.value(for: "k")) == "v")
+      #expect(try store.read { try $0.scan().map(\.keyText) } == ["k"])
+      #expect(try store.count() == 1)
+      try await store.put("w", for: "k")
+      _ = try await store.write { try $0.put("x", for: "l") }
+      // What goes on from commit to commit stops.
+      await #expect(throws: CancellationError.self) { try await store.deleteRange(prefix: "") }
+    }
+    task.cancel()
+    try await task.value
+    #expect(try contents(store) == [Array("k".utf8): Array("w".utf8), Array("l".utf8): Array("x".utf8)])
+    try await store.close()
+  }
+
+  @Test("A store that is closed under its readers lets each finish in its own state, and refuses those that come after")
+  func closedUnderReaders() async throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    let store = try await Store.open(at: path)
+    try await store.write { transaction in
+      for number in 0..<2_000 { try transaction.put([UInt8](repeating: 1, count: 200), for: "k\(number)") }
+    }
+    // Outlives its read, and the store.
+    var scan: Scan? = try store.read { try $0.scan() }
+    let isReading = Gate()
+    let isClosed = Gate()
+    let reader = RunningThread {
+      try store.read { snapshot throws in
+        isReading.open()
+        isClosed.wait()
+        #expect(try snapshot.count(prefix: "k") == 2_000)
+        #expect(try snapshot.value(for: "k7")?.count == 200)
+        #expect(throws: StoreError.self) { try store.value(for: "k7") }
+      }
+    }
+    isReading.wait()
+    try await store.close()
+    for refused in [{ _ = try store.value(for: "k7") }, { _ = try store.count() }, { _ = try store.read { $0 } }] {
+      let error = #expect(throws: StoreError.self) { try refused() }
+      #expect(error?.code == .closed)
+    }
+    // The files are still in use.
+    await #expect(throws: StoreError.self) { try await Store.open(at: path) }
+    isClosed.open()
+    try reader.join()
+    var rows = 0
+    while scan?.next() != nil { rows += 1 }
+    #expect(rows == 2_000)
+    scan = nil
+    let again = try await Store.open(at: path)
+    #expect(try again.count() == 2_000)
+    try await again.close()
+  }
+
+  @Test("A damaged value is an error for whoever reads it; its key, and who looks at keys alone, can go on")
+  func damagedValue() throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    var store = try Store.openBlocking(at: path)
+    let value = (0..<3_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+    for number in 0..<5 { try store.putBlocking(number == 2 ? value : [1], for: "k\(number)") }
+    let version = try store.version(of: "k2")
+    try store.closeBlocking()
+    var file = try Data(contentsOf: URL(fileURLWithPath: path + "/index.mdb"))
+    let found = try #require(file.range(of: Data(value)))
+    file[found.lowerBound + 1_500] ^= 4
+    try file.write(to: URL(fileURLWithPath: path + "/index.mdb"))
+    store = try Store.openBlocking(at: path)
+    let error = #expect(throws: StoreError.self) { try store.value(for: "k2") }
+    #expect(error?.code == .corrupt && error?.path == path && error?.message.contains("k2") == true)
+    #expect(throws: StoreError.self) { try store.entry(for: "k2") }
+    #expect(throws: StoreError.self) { try store.read { try $0.scan().map(\.keyText) } }
+    #expect(try store.contains("k2") && store.version(of: "k2") == version)
+    #expect(try store.read { try Array($0.keys()).count } == 5)
+    #expect(try store.count(prefix: "k") == 5)
+    #expect(try store.value(for: "k3") == [1])
+    try store.closeBlocking()
+  }
+
+  @Test("Values of 16 MiB, one after the other, hold up neither reads nor small writes")
+  func largeValuesDoNotStall() async throws {
+    let scratch = try Scratch()
+    let store = try await Store.open(at: scratch.path("store"))
+    try await store.put("v", for: "small")
+    let large = [UInt8](repeating: 3, count: LogLimits.maximumValueBytes)
+    let start = ContinuousClock.now
+    let writer = Task {
+      for number in 0..<3 { try await store.put(large, for: "large\(number % 2)") }
+      return (ContinuousClock.now - start) / 3
+    }
+    var slowestRead = Duration.zero
+    var slowestWrite = Duration.zero
+    var count = 0
+    while store.counters().localVersion < 4 + UInt64(count) {
+      let before = ContinuousClock.now
+      #expect(try store.value(for: "small")?.count == 1)
+      let between = ContinuousClock.now
+      try await store.put("\(count % 10)", for: "small", durability: .relaxed)
+      count += 1
+      slowestRead = max(slowestRead, between - before)
+      slowestWrite = max(slowestWrite, ContinuousClock.now - between)
+    }
+    let oneValue = try await writer.value
+    // A write waits for the one that is under way, and no more than one that came before it.
+    #expect(slowestRead < oneValue + .milliseconds(200), "read \(slowestRead), a value \(oneValue)")
+    #expect(slowestWrite < oneValue * 4 + .milliseconds(500), "write \(slowestWrite), a value \(oneValue)")
+    #expect(try store.value(for: "large1") == large)
+    try await store.close()
+  }
+}
+
+/// Holds threads until it is opened.
+private final class Gate: Sendable {
+  private let isOpen = DispatchSemaphore(value: 0)
+
+  func open() { isOpen.signal() }
+
+  func wait() { isOpen.wait() }
+}
+
+/// A thread whose end, and error, can be waited for.
+private final class RunningThread: @unchecked Sendable {
+  // Sound to send: `error` is written before the signal and read after it.
+  private let ended = DispatchSemaphore(value: 0)
+  private var error: (any Error)?
+
+  init(_ body: @escaping @Sendable () throws -> Void) {
+    Thread { [self] in
+      do { try body() } catch { self.error = error }
+      ended.signal()
+    }.start()
+  }
+
+  func join() throws {
+    ended.wait()
+    if let error { throw error }
+  }
 }
