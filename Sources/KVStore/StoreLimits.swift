@@ -88,6 +88,14 @@ package enum StoreLimits {
 }
 
 extension StoreLimits {
+  /// Keys that deleting a range removes before it looks for more: as many as one of its commits has, so that other writes
+  /// wait for a few milliseconds, and few enough to be held in memory.
+  static let deletedKeysPerPage = 1_024
+  /// Rows that it looks at for them, tombstones of earlier deletions included.
+  static let lookedAtPerPage = 64 << 10
+}
+
+extension StoreLimits {
   static func check(key: RawSpan) throws(StoreError) {
     if key.byteCount == 0 {
       throw StoreError(.keyEmpty, "a key must have at least one byte.")
