@@ -1,5 +1,6 @@
 // swift-tools-version: 6.2
 
+import Foundation
 import PackageDescription
 
 /// Those of the library's package.
@@ -14,7 +15,17 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
-// A package of its own: peers never enter the library's build.
+/// The name under which SwiftPM compiles the library: its folder's, made an identifier. `LogReading` joins it, to use
+/// the reader of the log that the replicator and the hub use, which is not for embedding programs.
+let library = String(
+  Context.packageDirectory.split(separator: "/").dropLast().last!.lowercased()
+    .map { $0.isLetter || $0.isNumber ? $0 : "_" })
+
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let store = Target.Dependency.product(name: "KVStore", package: "kvsync")
+
+// A package of its own: peers never enter the library's build. Two programs, so that measuring the store alone does
+// not compile the network stack.
 let package = Package(
   name: "kvsync-benchmarks",
   platforms: [.macOS(.v15)],
@@ -24,14 +35,22 @@ let package = Package(
   ],
   targets: [
     .systemLibrary(name: "CLMDBPeer", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
+    .systemLibrary(name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"]), .brew(["rocksdb"])]),
+    .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
+    .target(name: "BenchmarkSupport", swiftSettings: settings),
+    .target(
+      name: "LogReading", dependencies: [store], packageAccess: false,
+      swiftSettings: settings + [.unsafeFlags(["-package-name", library])]),
     .executableTarget(
-      name: "kvsync-bench",
+      name: "store-benchmark",
+      dependencies: ["BenchmarkSupport", "LogReading", "CLMDBPeer", "CRocksDB", "CSQLite", store, arguments],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "replication-benchmark",
       dependencies: [
-        "CLMDBPeer",
-        .product(name: "KVStore", package: "kvsync"),
+        "BenchmarkSupport", store, arguments,
         .product(name: "KVReplicator", package: "kvsync"),
         .product(name: "KVHub", package: "kvsync"),
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
   ]

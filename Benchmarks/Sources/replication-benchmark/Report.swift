@@ -1,5 +1,6 @@
 // Rows of figures, as an aligned table for people, Markdown for the README, JSON for programs.
 
+import BenchmarkSupport
 import Foundation
 
 struct Figure: Codable {
@@ -7,8 +8,6 @@ struct Figure: Codable {
   var contender: String
   /// Operations per second; the median of the runs.
   var perSecond: Double?
-  /// Relative to the peer in the same run.
-  var ratio: Double?
   /// Peak anonymous resident memory in bytes.
   var peakAnonymousBytes: Int?
   var note: String?
@@ -24,7 +23,7 @@ struct Report {
 
   static func line(_ figure: Figure) -> String {
     let columns = Report.columns(figure)
-    return zip(columns, [52, 24, 14, 8, 10]).map {
+    return zip(columns, [52, 24, 14, 10]).map {
       $0.padding(toLength: max($1, $0.count), withPad: " ", startingAt: 0)
     }
     .joined(separator: " ")
@@ -32,24 +31,13 @@ struct Report {
 
   private static func columns(_ figure: Figure) -> [String] {
     [
-      figure.work, figure.contender, figure.perSecond.map(grouped) ?? "",
-      figure.ratio.map { String(format: "%.2fx", $0) } ?? "",
+      figure.work, figure.contender, figure.perSecond.map { $0.grouped + "/s" } ?? "",
       figure.peakAnonymousBytes.map { String(format: "%.1f MB", Double($0) / 1e6) } ?? "", figure.note ?? "",
     ]
   }
 
-  private static func grouped(_ value: Double) -> String {
-    var digits = String(Int(value.rounded()))
-    var index = digits.count - 3
-    while index > 0 {
-      digits.insert(",", at: digits.index(digits.startIndex, offsetBy: index))
-      index -= 3
-    }
-    return digits + "/s"
-  }
-
   var markdown: String {
-    var lines = ["| work | contender | rate | ratio | peak anonymous | |", "| --- | --- | ---: | ---: | ---: | --- |"]
+    var lines = ["| work | contender | rate | peak anonymous | |", "| --- | --- | ---: | ---: | --- |"]
     for figure in figures { lines.append("| " + Report.columns(figure).joined(separator: " | ") + " |") }
     return lines.joined(separator: "\n") + "\n"
   }

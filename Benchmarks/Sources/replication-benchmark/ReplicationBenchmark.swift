@@ -2,22 +2,34 @@
 // memory of each is its own.
 
 import ArgumentParser
+import BenchmarkSupport
 import Foundation
 import KVHub
 import KVHubEmbedded
 import KVReplicator
 import KVStore
 
+@main
 struct ReplicationBenchmark: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "replication", abstract: "Drains backlogs of several sizes to a hub that acknowledges after fdatasync."
-  )
+    commandName: "replication",
+    abstract: "Drains backlogs of several sizes to a hub that acknowledges after fdatasync.",
+    subcommands: [Drain.self, HubProcess.self, ReplicaProcess.self], defaultSubcommand: Drain.self)
+}
+
+struct Drain: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "drain", shouldDisplay: false)
 
   @Option(help: "Changes in the backlog; given several times, each is a row.")
   var changes: [Int] = [300_000, 1_000_000, 3_000_000]
   @Option(help: "Runs of each row, more of a small one; the median of the rates counts, and the highest peak.")
   var runs = 3
-  @OptionGroup var output: OutputOptions
+  @Option(help: "Where the data goes while measuring; a directory on the disk in question.")
+  var directory = NSTemporaryDirectory()
+  @Option(help: "Write the table as Markdown to this file.")
+  var markdown: String?
+  @Option(help: "Write the figures as JSON to this file.")
+  var json: String?
 
   func run() async throws {
     var report = Report()
@@ -26,18 +38,18 @@ struct ReplicationBenchmark: AsyncParsableCommand {
       var peaks = (replica: 0, hub: 0)
       // A peak is the rarer the higher it is: each row is watched while as many changes go over the link.
       for run in 0..<max(runs, (self.changes.max() ?? 0) / max(changes, 1)) {
-        try await withScratch(output.directory) { scratch in
+        try await withScratch(directory) { scratch in
           let store = try await Store.open(at: scratch + "/replica")
-          try fill(store, count: changes, perCommit: 1_000, seed: UInt64(run + 1))
+          try fill(store, count: changes, perCommit: 1_000, seed: run + 1)
           try await store.close()
-          let hub = try Child("hub", scratch + "/hub")
+          let hub = try Child.start("hub", scratch + "/hub")
           defer { hub.end() }
           let address = try hub.line()
           let hubMemory = MemoryProbe(process: hub.process)
-          let replica = try Child("replica", scratch + "/replica", "kvsync://\(address)/bench")
+          let replica = try Child.start("replica", scratch + "/replica", "kvsync://\(address)/bench")
           let replicaMemory = MemoryProbe(process: replica.process)
           guard let seconds = Double(try replica.line()), seconds > 0 else {
-            throw PeerError(description: "the replica did not drain its backlog")
+            throw BenchmarkError("the replica did not drain its backlog")
           }
           peaks = (max(peaks.replica, replicaMemory.stop()), max(peaks.hub, hubMemory.stop()))
           rates.append(Double(changes) / seconds)
@@ -49,51 +61,7 @@ struct ReplicationBenchmark: AsyncParsableCommand {
         Figure(work: work, contender: "kvsync replica", perSecond: median(rates), peakAnonymousBytes: peaks.replica))
       report.add(Figure(work: work, contender: "kvsync hub", peakAnonymousBytes: peaks.hub))
     }
-    try report.write(markdown: output.markdown, json: output.json)
-  }
-}
-
-/// A process of this same program.
-final class Child {
-  private let child = Process()
-  private let output = Pipe()
-  private var buffer = Data()
-
-  init(_ arguments: String...) throws {
-    child.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
-    if !FileManager.default.isExecutableFile(atPath: CommandLine.arguments[0]) {
-      child.executableURL = URL(fileURLWithPath: "/proc/self/exe")
-    }
-    child.arguments = arguments
-    // What the tool sets for itself (Sources/kvsync/Allocator.swift).
-    let settings =
-      arguments.first == "hub"
-      ? ["MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "65536"]
-      : ["MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TOP_PAD_": "4194304"]
-    child.environment = ProcessInfo.processInfo.environment.merging(settings) { $1 }
-    child.standardOutput = output
-    try child.run()
-  }
-
-  var process: Int32 { child.processIdentifier }
-
-  /// The next line that it prints.
-  func line() throws -> String {
-    while true {
-      if let end = buffer.firstIndex(of: UInt8(ascii: "\n")) {
-        let line = String(decoding: buffer[buffer.startIndex..<end], as: UTF8.self)
-        buffer = Data(buffer[buffer.index(after: end)...])
-        return line
-      }
-      let more = output.fileHandleForReading.availableData
-      if more.isEmpty { throw PeerError(description: "a child process ended early") }
-      buffer.append(more)
-    }
-  }
-
-  func end() {
-    if child.isRunning { child.terminate() }
-    child.waitUntilExit()
+    try report.write(markdown: markdown, json: json)
   }
 }
 
@@ -124,7 +92,7 @@ struct ReplicaProcess: AsyncParsableCommand {
     let seconds = try await time {
       let report = try await replicator.syncOnce(.push)
       guard report.pendingChanges == 0 else {
-        throw PeerError(description: "\(report.pendingChanges) changes are pending")
+        throw BenchmarkError("\(report.pendingChanges) changes are pending")
       }
     }
     announce("\(seconds)")
@@ -134,7 +102,27 @@ struct ReplicaProcess: AsyncParsableCommand {
   }
 }
 
-/// A line for the parent, at once.
-private func announce(_ line: String) {
-  FileHandle.standardOutput.write(Data((line + "\n").utf8))
+/// Writes `count` changes, `perCommit` to a transaction, one transaction after the other.
+private func fill(_ store: Store, count: Int, perCommit: Int, seed: Int) throws {
+  let workload = Workload(seed: seed)
+  for start in stride(from: 0, to: count, by: perCommit) {
+    try store.writeBlocking { transaction in
+      var change = Change()
+      for index in start..<min(start + perCommit, count) {
+        workload.fill(&change, index)
+        try transaction.put(change.value, for: change.key)
+      }
+    }
+  }
+}
+
+extension Child {
+  /// A replica or a hub, with what the tool sets for itself (Sources/kvsync/Allocator.swift).
+  fileprivate static func start(_ arguments: String...) throws -> Child {
+    let settings =
+      arguments.first == "hub"
+      ? ["MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "65536"]
+      : ["MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TOP_PAD_": "4194304"]
+    return try Child(arguments, environment: settings)
+  }
 }

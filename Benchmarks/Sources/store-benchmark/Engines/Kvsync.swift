@@ -1,0 +1,119 @@
+// The store, through its public interface alone, but for the log: see `readLog`.
+
+import BenchmarkSupport
+import Foundation
+import KVLog
+import KVStore
+import LogReading
+
+final class Kvsync: Engine, @unchecked Sendable {
+  // Sound to send: replaced in `settle` only, while nobody else uses the engine.
+  private(set) var store: Store
+  private let options: Store.Options
+
+  init(path: String, durability: Durability) throws {
+    options = try Store.Options(durability)
+    store = try Store.openBlocking(at: path, options: options)
+  }
+
+  func commit(_ indices: Range<Int>, of workload: Workload, with change: inout Change) throws {
+    if indices.count == 1 {
+      workload.fill(&change, indices.lowerBound)
+      try store.putBlocking(change.value, for: change.key)
+    } else {
+      try store.writeBlocking { transaction in
+        var change = Change()
+        for index in indices {
+          workload.fill(&change, index)
+          try transaction.put(change.value, for: change.key)
+        }
+      }
+    }
+  }
+
+  /// Commits of one change come from many tasks, or ten million of them would take half an hour.
+  func load(_ count: Int, perCommit: Int, of workload: Workload) throws {
+    try blocking { [store] in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        let tasks = perCommit == 1 ? 512 : 1
+        for task in 0..<tasks {
+          group.addTask {
+            for start in stride(from: task * perCommit, to: count, by: tasks * perCommit) {
+              try await store.write { transaction in
+                var change = Change()
+                for index in start..<min(start + perCommit, count) {
+                  workload.fill(&change, index)
+                  try transaction.put(change.value, for: change.key)
+                }
+              }
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+  }
+
+  /// Closing folds everything; the time for opening again is part of the figure.
+  func settle() throws {
+    try store.closeBlocking()
+    store = try Store.openBlocking(at: store.path, options: options)
+  }
+
+  func get(_ key: [UInt8]) throws -> UInt64? {
+    try store.withValue(for: key) { $0.sum }
+  }
+
+  func scan() throws -> Tally {
+    var tally = Tally()
+    try store.read { snapshot in
+      try snapshot.forEach { key, value in
+        tally.add(key: key, value: value)
+        return true
+      }
+    }
+    return tally
+  }
+
+  /// As the replicator and the hub read it: block by block, every checksum and digest verified, nothing copied.
+  func readLog() throws -> Tally {
+    var tally = Tally()
+    try forEachChange(ofLogIn: store.path + "/log", identity: store.identity) { key, value in
+      tally.add(key: key, value: value)
+    }
+    return tally
+  }
+
+  /// As a program reads it: an asynchronous sequence, each change copied. It would wait for the change after `count`.
+  func readChanges(_ count: Int) throws -> Tally {
+    try blocking { [store] in
+      var tally = Tally()
+      for try await change in store.changes(after: 0) {
+        let value = change.value ?? []
+        unsafe tally.add(key: change.key.span.bytes, value: value.span.bytes)
+        if tally.count == count { break }
+      }
+      return tally
+    }
+  }
+
+  func close() throws { try store.closeBlocking() }
+}
+
+/// Waits for asynchronous work on a thread that no task needs.
+func blocking<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) throws -> Result {
+  let done = DispatchSemaphore(value: 0)
+  nonisolated(unsafe) var result: Swift.Result<Result, any Error>?
+  Task.detached {
+    do {
+      let value = try await body()
+      unsafe result = .success(value)
+    } catch {
+      unsafe result = .failure(error)
+    }
+    done.signal()
+  }
+  done.wait()
+  guard let result = unsafe result else { throw BenchmarkError("the work gave no result") }
+  return try result.get()
+}

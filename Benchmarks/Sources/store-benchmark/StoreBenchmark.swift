@@ -1,0 +1,138 @@
+// The command line: the store beside its peers, in one run, with the same keys and the same durability.
+
+import ArgumentParser
+import BenchmarkSupport
+import Foundation
+
+@main
+struct StoreBenchmark: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "store", abstract: "Measures the store beside LMDB, RocksDB and SQLite, row by row.",
+    subcommands: [Table.self, MeasureProcess.self, PrepareProcess.self, WriteAndDie.self],
+    defaultSubcommand: Table.self)
+}
+
+struct Table: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "table", abstract: "Measures the table, or the rows that were asked for.", shouldDisplay: false)
+
+  @Option(help: "Runs of each row; the median counts.")
+  var runs = 5
+  @Option(help: "Runs of each row that takes minutes (10 M changes and more).")
+  var largeRuns = 3
+  @Option(help: "Only these rows, separated by commas: see --list.")
+  var rows: String?
+  @Flag(help: "Lists the rows and ends.")
+  var list = false
+  @Flag(help: "For trying things: a twentieth of the sizes, one run. Not the table.")
+  var quick = false
+  @Option(help: "Multiplies the sizes. Not the table unless it is 1.")
+  var scale: Double?
+  @Option(help: "Where the data goes while measuring; a directory on the disk in question, with some 15 GB free.")
+  var directory = NSTemporaryDirectory()
+  @Option(help: "The file that gets the table as Markdown.")
+  var markdown = "store.md"
+  @Option(help: "The file that gets every figure as JSON.")
+  var json = "store.json"
+
+  func validate() throws {
+    guard runs > 0, largeRuns > 0, scale ?? 1 > 0 else { throw ValidationError("runs and scale must be positive") }
+  }
+
+  func run() throws {
+    let scale = scale ?? (quick ? 0.05 : 1)
+    let rows = try selected(Row.all(scale: scale))
+    if list {
+      for row in rows { print(row.id.padding(toLength: 14, withPad: " ", startingAt: 0), row.parts[0].name) }
+      return
+    }
+    try Disk.requireDisk(directory)
+    let place = "\(directory)/kvsync-bench-\(getpid())"
+    try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+    Table.removeWhenInterrupted(place)
+    defer { try? FileManager.default.removeItem(atPath: place) }
+    let runner = Runner(directory: place, scale: scale, runs: quick ? 1 : runs, largeRuns: quick ? 1 : largeRuns)
+    var report = Report(machine: Machine(directory: place), scale: scale)
+    for (index, row) in rows.enumerated() {
+      let stopwatch = Stopwatch()
+      let results = runner.run(row)
+      report.add(results)
+      try report.write(markdown: markdown, json: json)
+      note("\(isatty(2) != 0 ? "\r\u{1B}[K" : "")\(Report.lines(results))\n  took \(stopwatch.seconds.duration)")
+      runner.forgetDatasets(notOf: rows[(index + 1)...])
+    }
+    print("\(markdown)\n\(json)")
+  }
+
+  private func selected(_ all: [Row]) throws -> [Row] {
+    guard let names = rows?.split(separator: ",").map(String.init) else { return all }
+    for name in names where !all.contains(where: { $0.id == name }) {
+      throw ValidationError("there is no row \"\(name)\"; --list shows them")
+    }
+    return all.filter { names.contains($0.id) }
+  }
+
+  /// Kept for as long as the process lives; only its first thread adds to it.
+  private nonisolated(unsafe) static var interruptions: [any DispatchSourceSignal] = []
+
+  /// An interrupted run leaves its figures, and not its gigabytes.
+  private static func removeWhenInterrupted(_ place: String) {
+    for number in [SIGINT, SIGTERM] {
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+      source.setEventHandler {
+        // The child of the moment got the signal too, or is about to lose its directory.
+        try? FileManager.default.removeItem(atPath: place)
+        Foundation.exit(128 + number)
+      }
+      source.resume()
+      unsafe interruptions.append(source)
+    }
+  }
+}
+
+/// Runs one row of one contender and prints what it gave.
+struct MeasureProcess: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "measure", shouldDisplay: false)
+
+  @Argument var row: String
+  @Argument var contender: String
+  @Argument var scratch: String
+  @Argument var datasets: String
+  @Argument var seed: Int
+  @Argument var scale: Double
+
+  func run() throws {
+    try answer {
+      guard let row = Row.all(scale: scale).first(where: { $0.id == row }),
+        let contender = Contender(rawValue: contender)
+      else { throw BenchmarkError("there is no such row or contender") }
+      let place = Place(scratch: scratch, datasets: datasets, seed: seed)
+      return contender == .limit ? try row.measure.limit(place) : try row.measure.run(contender, place)
+    }
+  }
+}
+
+/// Makes a data set.
+struct PrepareProcess: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "prepare", shouldDisplay: false)
+
+  @Argument var count: Int
+  @Argument var perCommit: Int
+  @Argument var contender: String
+  @Argument var directory: String
+
+  func run() throws {
+    try answer {
+      guard let contender = Contender(rawValue: contender) else { throw BenchmarkError("there is no such contender") }
+      try Dataset(count: count, perCommit: perCommit).make(contender, in: directory)
+      return []
+    }
+  }
+}
+
+private func answer(_ body: () throws -> [Measurement]) throws {
+  let answer: Answer
+  do { answer = .measurements(try body()) } catch { answer = .failure("\(error)") }
+  announce(String(decoding: try JSONEncoder().encode(answer), as: UTF8.self))
+}
