@@ -1,8 +1,11 @@
 // A process of this same program: its memory is its own, and it may be killed.
 
 import Foundation
+import Synchronization
 
 public final class Child {
+  private static let running = Mutex<Set<Int32>>([])
+
   private let child = Process()
   private let output = Pipe()
   private var buffer = Data()
@@ -17,6 +20,14 @@ public final class Child {
     child.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     child.standardOutput = output
     try child.run()
+    Child.running.withLock { _ = $0.insert(process) }
+  }
+
+  /// Kills those that still run: they must not outlive this process.
+  public static func killAll() {
+    running.withLock { running in
+      for process in running { kill(process, SIGKILL) }
+    }
   }
 
   public var process: Int32 { child.processIdentifier }
@@ -43,7 +54,7 @@ public final class Child {
 
   /// Waits for its end and says how it ended.
   public func outcome() -> String {
-    child.waitUntilExit()
+    waitForEnd()
     return child.terminationReason == .uncaughtSignal
       ? "was ended by signal \(child.terminationStatus)" : "ended with status \(child.terminationStatus)"
   }
@@ -51,7 +62,12 @@ public final class Child {
   /// Ends it if it still runs.
   public func end() {
     if child.isRunning { child.terminate() }
+    waitForEnd()
+  }
+
+  private func waitForEnd() {
     child.waitUntilExit()
+    Child.running.withLock { _ = $0.remove(process) }
   }
 }
 

@@ -5,6 +5,8 @@ import BenchmarkSupport
 protocol Measure: Sendable {
   /// One measurement for each part of the row.
   func run(_ contender: Contender, _ place: Place) throws -> [Measurement]
+  /// What `limit` does, in a few words.
+  var limitMeaning: String { get }
   /// The same parts, as fast as the disk or the memory allows.
   func limit(_ place: Place) throws -> [Measurement]
   /// The data sets that it reads.

@@ -7,14 +7,18 @@ import Foundation
 struct Report {
   let machine: Machine
   let scale: Double
+  let runs: Int
+  let largeRuns: Int
   private(set) var rows: [RowResults] = []
 
   /// "The whole table, any row": what the store's memory must stay within.
   static let anonymousBytesGoal = 64_000_000
 
-  init(machine: Machine, scale: Double) {
+  init(machine: Machine, scale: Double, runs: Int, largeRuns: Int) {
     self.machine = machine
     self.scale = scale
+    self.runs = runs
+    self.largeRuns = largeRuns
   }
 
   mutating func add(_ row: RowResults) { rows.append(row) }
@@ -35,7 +39,8 @@ struct Report {
   private var markdown: String {
     var lines = [
       "\(machine.date), \(machine.cores) cores (\(machine.processor)), \(machine.system), \(machine.fileSystem); "
-        + "16-byte keys, 100-byte values that do not compress; medians, the contenders in turn in each run.",
+        + "16-byte keys, 100-byte values that do not compress; medians of \(runs) runs (\(largeRuns) where the row takes "
+        + "minutes), each beside the peers in the same run.",
       "",
     ]
     if scale != 1 { lines += ["**Sizes are scaled by \(scale): this is not the table.**", ""] }
@@ -50,6 +55,8 @@ struct Report {
       "| --- |" + String(repeating: " ---: |", count: Contender.columns.count - 1) + " --- |",
     ]
     lines += rows.flatMap { Report.memory($0) }
+    lines += ["", "The physical limit is what the machine does without an engine:", ""]
+    lines += rows.map { "- \($0.row.parts[0].name): \($0.row.measure.limitMeaning)" }
     lines += ["", "Peers:", ""]
     lines += machine.peers.sorted { $0.key < $1.key }.map { "- \($0.key) \($0.value)" }
     return lines.joined(separator: "\n") + "\n"
@@ -130,46 +137,4 @@ struct Report {
 extension Double {
   /// Microseconds, in the unit that suits them.
   fileprivate var microseconds: String { (self / 1e6).duration }
-}
-
-/// Everything, each run included.
-private struct JSONReport: Encodable {
-  struct Figure: Encodable {
-    var contender: String
-    var runs: [Measurement?]
-    var medianPerSecond: Double?
-    var medianSeconds: Double?
-    var peakAnonymousBytes: Int?
-    var failure: String?
-  }
-
-  struct Part: Encodable {
-    var id: String
-    var work: String
-    var figures: [Figure]
-    var goals: [Goal.Verdict]
-  }
-
-  var machine: Machine
-  var scale: Double
-  var rows: [Part]
-
-  init(_ report: Report) {
-    machine = report.machine
-    scale = report.scale
-    rows = report.rows.flatMap { results in
-      results.row.parts.indices.map { part in
-        Part(
-          id: results.row.id, work: results.row.parts[part].name,
-          figures: results.row.contenders.map { contender in
-            Figure(
-              contender: contender.name, runs: (results.runs[contender] ?? []).map { $0?[part] },
-              medianPerSecond: results.median(contender) { $0[part].perSecond },
-              medianSeconds: results.median(contender) { $0[part].seconds },
-              peakAnonymousBytes: results.peak(contender, part: part), failure: results.failures[contender])
-          },
-          goals: results.row.parts[part].goals.map { $0.verdict(results, part: part) })
-      }
-    }
-  }
 }

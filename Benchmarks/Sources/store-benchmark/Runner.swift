@@ -85,6 +85,7 @@ struct Runner {
   }
 
   private func ask(_ arguments: String...) throws -> [Measurement] {
+    if Interruption.isRaised { throw BenchmarkError("interrupted") }
     let child = try Child(arguments)
     let line = child.nextLine()
     let outcome = child.outcome()

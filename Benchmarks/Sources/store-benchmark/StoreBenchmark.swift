@@ -49,13 +49,15 @@ struct Table: ParsableCommand {
     try Disk.requireDisk(directory)
     let place = "\(directory)/kvsync-bench-\(getpid())"
     try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
-    Table.removeWhenInterrupted(place)
+    Interruption.watch()
     defer { try? FileManager.default.removeItem(atPath: place) }
-    let runner = Runner(directory: place, scale: scale, runs: quick ? 1 : runs, largeRuns: quick ? 1 : largeRuns)
-    var report = Report(machine: Machine(directory: place), scale: scale)
+    let (runs, largeRuns) = quick ? (1, 1) : (runs, largeRuns)
+    let runner = Runner(directory: place, scale: scale, runs: runs, largeRuns: largeRuns)
+    var report = Report(machine: Machine(directory: place), scale: scale, runs: runs, largeRuns: largeRuns)
     for (index, row) in rows.enumerated() {
       let stopwatch = Stopwatch()
       let results = runner.run(row)
+      if Interruption.isRaised { throw ExitCode(128 + SIGINT) }
       report.add(results)
       try report.write(markdown: markdown, json: json)
       note("\(isatty(2) != 0 ? "\r\u{1B}[K" : "")\(Report.lines(results))\n  took \(stopwatch.seconds.duration)")
@@ -70,24 +72,6 @@ struct Table: ParsableCommand {
       throw ValidationError("there is no row \"\(name)\"; --list shows them")
     }
     return all.filter { names.contains($0.id) }
-  }
-
-  /// Kept for as long as the process lives; only its first thread adds to it.
-  private nonisolated(unsafe) static var interruptions: [any DispatchSourceSignal] = []
-
-  /// An interrupted run leaves its figures, and not its gigabytes.
-  private static func removeWhenInterrupted(_ place: String) {
-    for number in [SIGINT, SIGTERM] {
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-      source.setEventHandler {
-        // The child of the moment got the signal too, or is about to lose its directory.
-        try? FileManager.default.removeItem(atPath: place)
-        Foundation.exit(128 + number)
-      }
-      source.resume()
-      unsafe interruptions.append(source)
-    }
   }
 }
 

@@ -1,8 +1,4 @@
 // RocksDB through its C interface, with the WAL on and kept, so that it is a log too.
-//
-// The options are those of an expert with two cores and 64 MB: memtables and caches that fit, Bloom filters, levels of
-// dynamic size, two background jobs, no compression (these values do not compress, and the processor is what is
-// scarce). `RocksDB+Options.swift` says why for each.
 
 import BenchmarkSupport
 import CRocksDB

@@ -91,6 +91,10 @@ struct Gets: Measure {
     return measurement
   }
 
+  var limitMeaning: String {
+    "as many \(Workload.changeBytes)-byte entries in mapped memory, one after the other at random, no search"
+  }
+
   func limit(_ place: Place) throws -> [Measurement] {
     let reads = try PhysicalLimit.randomReads(place, of: dataset.count, times: count)
     return whileWriting ? [reads, reads] : [reads]

@@ -61,6 +61,11 @@ struct Loads: Measure {
     }
   }
 
+  var limitMeaning: String {
+    "blocks of \(PhysicalLimit.blockBytes(Loads.perCommit)) bytes written one after the other over a file that is there, "
+      + "fdatasync after each; until all is folded: every key and value once more, one fdatasync"
+  }
+
   func limit(_ place: Place) throws -> [Measurement] {
     let seconds = try PhysicalLimit.loggedAndSettled(place, perCommit: Loads.perCommit, changes: sizes.last ?? 0)
     return sizes.flatMap { size in

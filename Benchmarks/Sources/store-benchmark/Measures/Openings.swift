@@ -14,7 +14,8 @@ struct CleanOpening: Measure {
     [try opening(contender, dataset.path(contender, in: place.datasets), Dataset.workload)]
   }
 
-  /// A file opened and looked at.
+  var limitMeaning: String { "a file made, mapped and looked at" }
+
   func limit(_ place: Place) throws -> [Measurement] {
     let file = try RawFile(place.scratch + "/limit", bytes: 1 << 20)
     let seconds = try time { unsafe try file.withMapping { unsafe precondition($0[4_096] == 0x5A) } }
@@ -47,7 +48,9 @@ struct OpeningAfterKill: Measure {
     return [measurement]
   }
 
-  /// As much log read as a full Tail stands for.
+  var limitMeaning: String { "\(Double(atLeast).grouped) changes of log read through a buffer of 256 KiB" }
+
+  /// As much log as a full Tail stands for.
   func limit(_ place: Place) throws -> [Measurement] {
     let reading = try PhysicalLimit.bufferedReads(place, of: atLeast, perCommit: Loads.perCommit)
     return [Measurement(operations: 1, seconds: reading.seconds)]

@@ -83,6 +83,13 @@ struct Puts: Measure {
     }
   }
 
+  var limitMeaning: String {
+    let block = "blocks of \(PhysicalLimit.blockBytes(durability == .durable ? writers : 1)) bytes"
+    return durability == .durable
+      ? "\(block) written one after the other over a file that is there, fdatasync after each"
+      : "\(block) written one after the other over a file that is there, fdatasync each 100 ms"
+  }
+
   /// All who wait share one write and one sync.
   func limit(_ place: Place) throws -> [Measurement] {
     [

@@ -43,6 +43,12 @@ struct Walks: Measure {
     return try engine.readLog()
   }
 
+  var limitMeaning: String {
+    path == .rows
+      ? "the same bytes in mapped memory, from one end to the other"
+      : "as large a file in the page cache, read through a buffer of 256 KiB"
+  }
+
   func limit(_ place: Place) throws -> [Measurement] {
     [
       path == .rows
