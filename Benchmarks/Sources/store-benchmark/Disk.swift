@@ -25,6 +25,14 @@ enum Disk {
     #endif
   }
 
+  /// What this process has caused to be written so far, in bytes; files that were removed before they were written
+  /// count too.
+  static func writtenBytes() -> Int? {
+    guard let text = try? String(contentsOfFile: "/proc/self/io", encoding: .utf8) else { return nil }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("write_bytes:") }
+    return line?.split(separator: " ").last.flatMap { Int($0) }
+  }
+
   /// The file system of `directory`, as /proc/mounts names it.
   static func kind(_ directory: String) -> String? {
     guard let mounts = try? String(contentsOfFile: "/proc/self/mounts", encoding: .utf8) else { return nil }

@@ -92,6 +92,9 @@ struct Report {
     if let latency = results.latency(contender, part: part) {
       text += " (p99 \(latency.p99Microseconds.microseconds))"
     }
+    if let bytes = results.median(contender, { Double($0[part].writtenBytes ?? 0) }), bytes > 0 {
+      text += " (\((bytes / 1e9).formatted(digits: 1)) GB written)"
+    }
     if let note = results.note(contender, part: part) { text += " (\(note))" }
     if let failure = results.failures[contender] { text += " (a run failed: \(failure))" }
     return text

@@ -23,7 +23,7 @@ struct Row: Sendable {
   static func all(scale: Double) -> [Row] {
     let million = max(10, Int(1_000 * scale)) * 1_000
     let tenMillion = 10 * million
-    let seconds = 3 * min(1, max(0.1, scale))
+    let seconds = 2 * min(1, max(0.1, scale))
     let small = Dataset(count: million, perCommit: Loads.perCommit)
     let large = Dataset(count: tenMillion, perCommit: 1)
     let peers: [Contender] = [.lmdb, .rocksDB, .sqlite, .limit]
@@ -87,7 +87,7 @@ struct Row: Sendable {
           Part(name: "the same, until all is folded (peers: flushed)", goals: [.times(2, .rocksDB)]),
         ],
         contenders: [.kvsync, .lmdb, .rocksDB, .limit], isLarge: true,
-        measure: Loads(order: .timeOrdered, sizes: [10 * million], atMostSeconds: 40 * seconds)),
+        measure: Loads(order: .timeOrdered, sizes: [10 * million], atMostSeconds: 30 * seconds)),
     ]
   }
 

@@ -39,10 +39,12 @@ struct Loads: Measure {
       measurements.append(
         Measurement(
           operations: done, seconds: stopwatch.seconds, latency: histogram.latency,
-          peakAnonymousBytes: memory.peak(), note: note))
+          peakAnonymousBytes: memory.peak(), writtenBytes: Disk.writtenBytes(), note: note))
       try engine.settle()
       measurements.append(
-        Measurement(operations: done, seconds: stopwatch.seconds, peakAnonymousBytes: memory.peak(), note: note))
+        Measurement(
+          operations: done, seconds: stopwatch.seconds, peakAnonymousBytes: memory.peak(),
+          writtenBytes: Disk.writtenBytes(), note: note))
     }
     _ = memory.stop()
     try verify(engine, workload, done)
