@@ -33,7 +33,7 @@ extension Failure {
     case .corrupt: .corrupt
     case .full: .full
     case .keyEmpty, .keyTooLong, .valueTooLong, .commitTooLarge: .usage
-    case .exists, .newerFormat, .poisoned, .closed, .expired, .replication, .system: .failed
+    case .conditionFailed, .exists, .newerFormat, .poisoned, .closed, .expired, .replication, .system: .failed
     }
   }
 
