@@ -3,11 +3,12 @@
 import KVLog
 
 extension Transaction {
-  /// Removes every key that begins with `prefix` and has a value; says how many that were. The deletions count towards the
-  /// bounds of the transaction, seven bytes and the key each: about 2.9 million keys of 16 bytes. For more, or where other
-  /// writes must not wait for so long, there is ``Store/deleteRange(prefix:durability:)``.
+  /// Removes every key that begins with `prefix` and has a value; says how many that were. The deletions count towards
+  /// the bounds of the transaction, seven bytes and the key each: about 2.9 million keys of 16 bytes. For more, or
+  /// where other writes must not wait for so long, there is ``Store/deleteRange(prefix:durability:)``.
   ///
-  /// Throws ``StoreError``: `commitTooLarge`, `full`, `corrupt`, `closed`, `poisoned`, `system`, for the whole transaction.
+  /// Throws ``StoreError``: `commitTooLarge`, `full`, `corrupt`, `closed`, `poisoned`, `system`, for the whole
+  /// transaction.
   @discardableResult
   public mutating func deleteRange(prefix: some BytesConvertible) throws -> Int {
     try deleteRange(in: KeyRange(prefix: prefix))
@@ -52,13 +53,14 @@ extension Transaction {
 }
 
 extension Store {
-  /// Removes every key that begins with `prefix` and has a value, however many there are, in bounded memory; says how many
-  /// that were.
+  /// Removes every key that begins with `prefix` and has a value, however many there are, in bounded memory; says how
+  /// many that were.
   ///
-  /// It is not one transaction but one commit after the other, of up to 1,024 keys each, in key order: others see some keys
-  /// gone and some still there, other writes go on between the commits, and a key that is written meanwhile may stay or go.
-  /// Where it stops early, because its task is cancelled or it throws, what it has removed stays removed; calling it again
-  /// goes on. What must vanish at once is removed in a transaction: ``Transaction/deleteRange(prefix:)``.
+  /// It is not one transaction but one commit after the other, of up to 1,024 keys each, in key order: others see some
+  /// keys gone and some still there, other writes go on between the commits, and a key that is written meanwhile may
+  /// stay or go. Where it stops early, because its task is cancelled or it throws, what it has removed stays removed;
+  /// calling it again goes on. What must vanish at once is removed in a transaction:
+  /// ``Transaction/deleteRange(prefix:)``.
   ///
   /// Throws `CancellationError`, or ``StoreError``: `full`, `corrupt`, `closed`, `readOnly`, `poisoned`, `system`.
   @discardableResult

@@ -18,7 +18,8 @@ final class Index: Sendable {
 
   static let name = "index.mdb"
 
-  /// A new index is the home of `identity`, and stays it: a copy of the store that takes another identity keeps its rows.
+  /// A new index is the home of `identity`, and stays it: a copy of the store that takes another identity keeps its
+  /// rows.
   init(path: String, readOnly: Bool, identity: Identity) throws {
     var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
     options.readOnly = readOnly

@@ -20,7 +20,8 @@ public struct KeyRange: Sendable, Hashable {
     upper = KeyRange.successor(ofPrefix: bytes)
   }
 
-  /// The part of the range behind `key`, which is not in it: where a scan in key order goes on whose last key was `key`.
+  /// The part of the range behind `key`, which is not in it: where a scan in key order goes on whose last key was
+  /// `key`.
   public func after(_ key: some BytesConvertible) -> KeyRange {
     var rest = self
     // Nothing lies between a key and the same key with a zero behind it.

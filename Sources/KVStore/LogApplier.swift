@@ -46,7 +46,8 @@ struct LogApplier {
   ) throws(LMDBError) {
     let row = Row(header, isTombstone: isDeletion)
     let home = tables.home
-    try writer.put(tables.rows, key: key, reservingBytes: row.byteCount(valueBytes: value.byteCount, home: home)) { target in
+    let byteCount = row.byteCount(valueBytes: value.byteCount, home: home)
+    try writer.put(tables.rows, key: key, reservingBytes: byteCount) { target in
       row.write(value: value, key: key, home: home, into: &target)
     }
   }

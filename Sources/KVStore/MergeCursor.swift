@@ -49,8 +49,8 @@ struct MergeCursor {
 
   /// Calls `body` with each entry, until it returns false; for a merge that was not advanced before.
   ///
-  /// The source with the first key is walked for as long as its keys come before those of the others, so that most of an
-  /// index goes by without a thought for the few rows of a tail.
+  /// The source with the first key is walked for as long as its keys come before those of the others, so that most of
+  /// an index goes by without a thought for the few rows of a tail.
   mutating func forEach(_ body: (_ key: RawSpan, _ row: RawSpan) throws -> Bool) throws {
     precondition(current == nil, "a merge is either walked or advanced")
     while let first = try winner() {

@@ -20,8 +20,8 @@ extension Snapshot {
     Scan(try LiveRows(self, range, reversed: reversed))
   }
 
-  /// The keys that begin with `prefix` and have a value, in order or backwards, fetched as the sequence is walked. Values
-  /// are not read, however long; a key is checked against its row all the same. Errors are as with
+  /// The keys that begin with `prefix` and have a value, in order or backwards, fetched as the sequence is walked.
+  /// Values are not read, however long; a key is checked against its row all the same. Errors are as with
   /// ``scan(prefix:reversed:)``.
   public func keys(prefix: some BytesConvertible = "", reversed: Bool = false) throws -> KeyScan {
     try keys(KeyRange(prefix: prefix), reversed: reversed)
@@ -32,9 +32,9 @@ extension Snapshot {
     KeyScan(try LiveRows(self, range, reversed: reversed))
   }
 
-  /// How many keys that begin with `prefix` have a value. Walks those keys without reading their values, some ten million a
-  /// second; for an empty prefix, which means all keys, it takes the store's own count and looks at the tail only. Throws
-  /// ``StoreError``: `corrupt`, `system`.
+  /// How many keys that begin with `prefix` have a value. Walks those keys without reading their values, some ten
+  /// million a second; for an empty prefix, which means all keys, it takes the store's own count and looks at the tail
+  /// only. Throws ``StoreError``: `corrupt`, `system`.
   public func count(prefix: some BytesConvertible = "") throws -> Int {
     try count(in: KeyRange(prefix: prefix))
   }
@@ -50,8 +50,8 @@ extension Snapshot {
     return count
   }
 
-  /// Calls `body` with each live row in key order, without copying; stops when it returns false. The spans are valid only
-  /// until `body` returns. Throws what `body` throws, or ``StoreError``: `corrupt`, `system`.
+  /// Calls `body` with each live row in key order, without copying; stops when it returns false. The spans are valid
+  /// only until `body` returns. Throws what `body` throws, or ``StoreError``: `corrupt`, `system`.
   public func forEach(
     in range: KeyRange = KeyRange(), reversed: Bool = false,
     _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
@@ -63,8 +63,8 @@ extension Snapshot {
     }
   }
 
-  /// Calls `body` with each key that has a value, in order or backwards, without copying it and without reading the value;
-  /// stops when it returns false. The span is valid only until `body` returns. Throws as `forEach` does.
+  /// Calls `body` with each key that has a value, in order or backwards, without copying it and without reading the
+  /// value; stops when it returns false. The span is valid only until `body` returns. Throws as `forEach` does.
   public func forEachKey(
     in range: KeyRange = KeyRange(), reversed: Bool = false, _ body: (_ key: RawSpan) throws -> Bool
   ) throws {

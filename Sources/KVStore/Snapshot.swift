@@ -10,8 +10,8 @@ import LMDB
 /// The store as it was at one version. Reads never block writes, and writes never change a snapshot.
 ///
 /// A snapshot is handed to the closure of ``Store/read(_:)``. While it lives it keeps disk pages from being reused, so
-/// use it and let it go; do not keep one across a network wait. It shows only what is durable, and is used by one thread at
-/// a time.
+/// use it and let it go; do not keep one across a network wait. It shows only what is durable, and is used by one
+/// thread at a time.
 public final class Snapshot {
   let sources: [Source]
   let path: String
@@ -70,8 +70,8 @@ extension Snapshot {
     try withValue(for: key) { [UInt8](copying: $0) }
   }
 
-  /// Calls `body` with the value of `key` without copying it; returns nil when the key is absent. The span is valid only
-  /// until `body` returns. Throws what `body` throws, or as ``value(for:)`` does.
+  /// Calls `body` with the value of `key` without copying it; returns nil when the key is absent. The span is valid
+  /// only until `body` returns. Throws what `body` throws, or as ``value(for:)`` does.
   @inlinable
   public func withValue<Result>(for key: some BytesConvertible, _ body: (RawSpan) throws -> Result) throws -> Result? {
     var result: Result?
@@ -84,8 +84,8 @@ extension Snapshot {
     try key.withBytes { key in try withRowBytes(key) { try Row.isLive($0, key: key) } ?? false }
   }
 
-  /// The version of the commit that wrote the value of `key`; nil when it has none. The value itself is not read. Throws
-  /// as ``value(for:)`` does.
+  /// The version of the commit that wrote the value of `key`; nil when it has none. The value itself is not read.
+  /// Throws as ``value(for:)`` does.
   public func version(of key: some BytesConvertible) throws -> Version? {
     try key.withBytes { try row(of: $0).flatMap { $0.isTombstone ? nil : $0.version } }
   }
@@ -96,8 +96,8 @@ extension Snapshot {
     try key.withBytes { try withRow($0) { row, value in StoreEntry(row, value) } ?? nil }
   }
 
-  /// Calls `body` with the value of `key`; false when there is none. Not generic, so that what other modules inline of a
-  /// look-up is its shell.
+  /// Calls `body` with the value of `key`; false when there is none. Not generic, so that what other modules inline of
+  /// a look-up is its shell.
   @usableFromInline
   func find(_ key: RawSpan, _ body: (RawSpan) throws -> Void) throws -> Bool {
     try withRowBytes(key) { bytes in
@@ -131,8 +131,8 @@ extension Snapshot {
   var home: Identity { sources[sources.count - 1].tables.home }
 
   /// A key that is damaged where it lies is not found, but what the search then stands beside is that very row: LMDB
-  /// searches pages by halves, and goes astray only next to what is out of place. So whoever finds nothing looks at both
-  /// neighbours, which have to be whole, and on the right sides of the key.
+  /// searches pages by halves, and goes astray only next to what is out of place. So whoever finds nothing looks at
+  /// both neighbours, which have to be whole, and on the right sides of the key.
   @inline(never)
   private func checkAbsence(of key: RawSpan) throws {
     for source in sources {

@@ -6,8 +6,8 @@ import LMDB
 extension Store {
   /// The value of `key`, copied, or nil.
   ///
-  /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `closed`, `system`. A store that is `poisoned` can still be
-  /// read.
+  /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `closed`, `system`. A store that is `poisoned` can
+  /// still be read.
   @inlinable
   public func value(for key: some BytesConvertible) throws -> [UInt8]? {
     try withValue(for: key) { [UInt8](copying: $0) }
@@ -29,8 +29,8 @@ extension Store {
     try read { try $0.contains(key) }
   }
 
-  /// The version of the commit that wrote the value of `key`; nil when it has none. What ``WriteCondition`` takes. Throws
-  /// ``StoreError`` as ``value(for:)`` does.
+  /// The version of the commit that wrote the value of `key`; nil when it has none. What ``WriteCondition`` takes.
+  /// Throws ``StoreError`` as ``value(for:)`` does.
   public func version(of key: some BytesConvertible) throws -> Version? {
     try read { try $0.version(of: key) }
   }
@@ -47,8 +47,8 @@ extension Store {
     try read { try $0.count(prefix: prefix) }
   }
 
-  /// How many keys of a range have a value, as ``Snapshot/count(in:)`` says. Throws ``StoreError``: `corrupt`, `closed`,
-  /// `system`.
+  /// How many keys of a range have a value, as ``Snapshot/count(in:)`` says. Throws ``StoreError``: `corrupt`,
+  /// `closed`, `system`.
   public func count(in range: KeyRange) throws -> Int {
     try read { try $0.count(in: range) }
   }

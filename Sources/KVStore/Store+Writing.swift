@@ -5,12 +5,12 @@ import Dispatch
 import KVLog
 
 extension Store {
-  /// Sets the value of `key`, if the condition holds, in a commit of its own. Visible when it returns, and as durable as
-  /// `durability` says; nil: as the store was opened.
+  /// Sets the value of `key`, if the condition holds, in a commit of its own. Visible when it returns, and as durable
+  /// as `durability` says; nil: as the store was opened.
   ///
   /// Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`, `conditionFailed`, `full`, `closed`, `readOnly`,
-  /// `system` (after these nothing was written), or `poisoned` (the outcome is unknown until the store is reopened). Not cancelled by its task: a
-  /// write that was submitted is carried out.
+  /// `system` (after these nothing was written), or `poisoned` (the outcome is unknown until the store is reopened).
+  /// Not cancelled by its task: a write that was submitted is carried out.
   @discardableResult
   public func put(
     _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil,
@@ -20,8 +20,8 @@ extension Store {
     return try await write(durability: durability) { try $0.put(value, for: key, if: condition) }
   }
 
-  /// Removes `key`, if the condition holds, in a commit of its own, also when it has no value here. Visible and durable as a
-  /// put is.
+  /// Removes `key`, if the condition holds, in a commit of its own, also when it has no value here. Visible and durable
+  /// as a put is.
   ///
   /// Throws ``StoreError`` as ``put(_:for:if:durability:)`` does, `valueTooLong` aside.
   @discardableResult
@@ -32,14 +32,14 @@ extension Store {
     return try await write(durability: durability) { try $0.delete(key, if: condition) }
   }
 
-  /// Runs a transaction: all of its changes become visible together when it returns, and durable together, before it returns
-  /// or, when it is relaxed, soon after; when the closure throws, none ever. The closure runs on a thread of the store and
-  /// must not wait for another write of it.
+  /// Runs a transaction: all of its changes become visible together when it returns, and durable together, before it
+  /// returns or, when it is relaxed, soon after; when the closure throws, none ever. The closure runs on a thread of
+  /// the store and must not wait for another write of it.
   ///
-  /// Transactions run one after the other, those of other processes too; those submitted here in their order. Not cancelled by its task. Throws
-  /// what the closure throws, or ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`, `commitTooLarge`, `full`,
-  /// `corrupt`, `closed`, `readOnly`, `system` (after these nothing was written), or `poisoned` (the outcome is unknown
-  /// until the store is reopened).
+  /// Transactions run one after the other, those of other processes too; those submitted here in their order. Not
+  /// cancelled by its task. Throws what the closure throws, or ``StoreError``: `keyEmpty`, `keyTooLong`,
+  /// `valueTooLong`, `commitTooLarge`, `full`, `corrupt`, `closed`, `readOnly`, `system` (after these nothing was
+  /// written), or `poisoned` (the outcome is unknown until the store is reopened).
   @discardableResult
   public func write(
     durability: Durability? = nil, _ body: @escaping @Sendable (inout Transaction) throws -> Void
@@ -54,7 +54,8 @@ extension Store {
     try await perform(durability) { try Store.transact($0, body) }
   }
 
-  /// As ``put(_:for:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would wait for itself.
+  /// As ``put(_:for:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would
+  /// wait for itself.
   @discardableResult
   public func putBlocking(
     _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil,
@@ -64,8 +65,8 @@ extension Store {
     return try writeBlocking(durability: durability) { try $0.put(value, for: key, if: condition) }
   }
 
-  /// As ``delete(_:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would wait for
-  /// itself.
+  /// As ``delete(_:if:durability:)``, blocking the calling thread; not to be called from a transaction, which would
+  /// wait for itself.
   @discardableResult
   public func deleteBlocking(
     _ key: some BytesConvertible, if condition: WriteCondition? = nil, durability: Durability? = nil
@@ -74,7 +75,8 @@ extension Store {
     return try writeBlocking(durability: durability) { try $0.delete(key, if: condition) }
   }
 
-  /// As `write`, blocking the calling thread, on which the closure may run; not to be called from a transaction, which would wait for itself.
+  /// As `write`, blocking the calling thread, on which the closure may run; not to be called from a transaction, which
+  /// would wait for itself.
   @discardableResult
   public func writeBlocking(
     durability: Durability? = nil, _ body: @escaping @Sendable (inout Transaction) throws -> Void

@@ -4,13 +4,13 @@ public import KVLog
 
 /// Changes that become durable and visible together, here, on the hub and on every replica.
 ///
-/// Handed to the closure of `Store.write`, which runs on a thread of the store, or on the caller's own when it blocks: other
-/// writes wait meanwhile, those of other processes too; reads do not. What it reads is the store as of the transaction before
-/// it, with its own changes: reading a value and writing what becomes of it loses no other's change.
+/// Handed to the closure of `Store.write`, which runs on a thread of the store, or on the caller's own when it blocks:
+/// other writes wait meanwhile, those of other processes too; reads do not. What it reads is the store as of the
+/// transaction before it, with its own changes: reading a value and writing what becomes of it loses no other's change.
 ///
-/// Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB. Beyond them, and where a ``WriteCondition`` does not
-/// hold, a change throws ``StoreError``, and the transaction may go on without it. Any other error of a change makes the
-/// whole transaction fail, also when the closure catches it.
+/// Bounds: 64 MiB in all, keys of 1 to 511 bytes, values up to 16 MiB. Beyond them, and where a ``WriteCondition`` does
+/// not hold, a change throws ``StoreError``, and the transaction may go on without it. Any other error of a change
+/// makes the whole transaction fail, also when the closure catches it.
 public struct Transaction: ~Copyable {
   let group: GroupWriter
 
@@ -19,7 +19,8 @@ public struct Transaction: ~Copyable {
   }
 
   /// Sets the value of `key`, if the condition holds. Throws ``StoreError``: `keyEmpty`, `keyTooLong`, `valueTooLong`,
-  /// `commitTooLarge`, `conditionFailed`; or, for the whole transaction, `full`, `corrupt`, `closed`, `poisoned`, `system`.
+  /// `commitTooLarge`, `conditionFailed`; or, for the whole transaction, `full`, `corrupt`, `closed`, `poisoned`,
+  /// `system`.
   public mutating func put(
     _ value: some BytesConvertible, for key: some BytesConvertible, if condition: WriteCondition? = nil
   ) throws {
@@ -29,8 +30,8 @@ public struct Transaction: ~Copyable {
     }
   }
 
-  /// Removes `key`, if the condition holds. Recorded even when the key has no value here: it may have one elsewhere. Throws
-  /// as ``put(_:for:if:)`` does.
+  /// Removes `key`, if the condition holds. Recorded even when the key has no value here: it may have one elsewhere.
+  /// Throws as ``put(_:for:if:)`` does.
   public mutating func delete(_ key: some BytesConvertible, if condition: WriteCondition? = nil) throws {
     try key.withBytes { key in
       try check(condition, key)
@@ -55,19 +56,20 @@ public struct Transaction: ~Copyable {
     try withValue(for: key) { $0.copied() }
   }
 
-  /// Calls `body` with the value without copying it; nil when there is none. The span is valid only until `body` returns.
-  /// Throws what `body` throws, or as ``value(for:)`` does.
+  /// Calls `body` with the value without copying it; nil when there is none. The span is valid only until `body`
+  /// returns. Throws what `body` throws, or as ``value(for:)`` does.
   public func withValue<Result>(for key: some BytesConvertible, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try key.withBytes { key in
       try group.withRow(key) { row, value in row.isTombstone ? nil : .some(try body(value)) } ?? nil
     }
   }
 
-  /// Whether `key` has a value, with this transaction's own changes. The value is not read. Throws as ``value(for:)`` does.
+  /// Whether `key` has a value, with this transaction's own changes. The value is not read. Throws as ``value(for:)``
+  /// does.
   public func contains(_ key: some BytesConvertible) throws -> Bool { try version(of: key) != nil }
 
-  /// The version of the commit that wrote the value of `key`, which for a change of this transaction is the one that its
-  /// receipt will name; nil when there is no value. Throws as ``value(for:)`` does.
+  /// The version of the commit that wrote the value of `key`, which for a change of this transaction is the one that
+  /// its receipt will name; nil when there is no value. Throws as ``value(for:)`` does.
   public func version(of key: some BytesConvertible) throws -> Version? {
     try key.withBytes { try group.row(of: $0).flatMap { $0.isTombstone ? nil : $0.version } }
   }

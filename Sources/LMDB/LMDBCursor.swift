@@ -94,8 +94,8 @@ package final class LMDBCursor {
     return try reader.located { _ throws(LMDBError) in unsafe try path.entry }
   }
 
-  /// Lends the entry the cursor stands on, then each further one in key order or backwards, until `body` returns false or
-  /// throws, or there is none left. Afterwards it stands on the entry lent last, or past the end.
+  /// Lends the entry the cursor stands on, then each further one in key order or backwards, until `body` returns false
+  /// or throws, or there is none left. Afterwards it stands on the entry lent last, or past the end.
   package func walk(backwards: Bool, _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool) throws {
     precondition(unsafe place == .onEntry, "A walk begins on an entry.")
     while try walkLeaf(backwards: backwards, body) {

@@ -88,8 +88,8 @@ struct TreeReader {
 }
 
 extension TreePage {
-  /// Asks the processor for the first 4 KiB of a page, all lines of them at once. The entries of a page lie in the order in
-  /// which they were written, so that its own guesses about what is read next are wrong.
+  /// Asks the processor for the first 4 KiB of a page, all lines of them at once. The entries of a page lie in the
+  /// order in which they were written, so that its own guesses about what is read next are wrong.
   @inline(__always)
   static func prefetch(_ start: UnsafeRawPointer) { unsafe lmdb_prefetch(start) }
 }

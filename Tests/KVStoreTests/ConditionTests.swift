@@ -17,25 +17,31 @@ import Testing
     }
   }
 
-  @Test("A write is made when the key is as its condition says, and otherwise nothing is written and the error says how it is")
+  @Test(
+    "A write is made when the key is as its condition says, and otherwise nothing is written and the error says how it is"
+  )
   func conditions() async throws {
     let scratch = try Scratch()
     let store = try await Store.open(at: scratch.path("store"))
     let first = try await store.put("1", for: "k", if: .absent).version
     #expect(try store.version(of: "k") == first)
-    #expect(await failure { try await store.put("2", for: "k", if: .absent) } ?? (.system, 0) == (.conditionFailed, first))
+    #expect(
+      await failure { try await store.put("2", for: "k", if: .absent) } ?? (.system, 0) == (.conditionFailed, first))
     let second = try await store.put("2", for: "k", if: .version(first)).version
     for stale in [0, first, second + 1] {
       let found = await failure { try await store.put("x", for: "k", if: .version(stale)) }
       #expect(found ?? (.system, 0) == (.conditionFailed, second))
-      #expect(await failure { try await store.delete("k", if: .version(stale)) } ?? (.system, 0) == (.conditionFailed, second))
+      #expect(
+        await failure { try await store.delete("k", if: .version(stale)) } ?? (.system, 0) == (.conditionFailed, second)
+      )
     }
     #expect(text(try store.value(for: "k")) == "2")
     #expect(store.counters().localVersion == second)
     try store.deleteBlocking("k", if: .version(second))
     // A deleted key has no value, whatever the store remembers of it.
     #expect(try store.version(of: "k") == nil && store.entry(for: "k") == nil)
-    #expect(await failure { try store.deleteBlocking("k", if: .version(second)) } ?? (.system, 0) == (.conditionFailed, nil))
+    #expect(
+      await failure { try store.deleteBlocking("k", if: .version(second)) } ?? (.system, 0) == (.conditionFailed, nil))
     try store.putBlocking("3", for: "k", if: .absent)
     #expect(await failure { try await store.put("v", for: "", if: .absent) }?.code == .keyEmpty)
     try await store.close()

@@ -38,7 +38,8 @@ import Testing
 
   private func randomRange(_ random: inout SeededGenerator) -> KeyRange {
     func bound() -> [UInt8]? { random.chance(20) ? nil : random.bytes(0...3).map { $0 % 8 } }
-    return random.chance(30) ? KeyRange(prefix: random.bytes(0...2).map { $0 % 8 }) : KeyRange(from: bound(), upTo: bound())
+    return random.chance(30)
+      ? KeyRange(prefix: random.bytes(0...2).map { $0 % 8 }) : KeyRange(from: bound(), upTo: bound())
   }
 
   private func keys(of model: [[UInt8]: [UInt8]], in range: KeyRange) -> [[UInt8]] {
@@ -48,7 +49,9 @@ import Testing
     }.sorted { $0.lexicographicallyPrecedes($1) }
   }
 
-  @Test("Scans, key scans, counts and closures over any range agree with a dictionary, in both directions", arguments: 0..<4)
+  @Test(
+    "Scans, key scans, counts and closures over any range agree with a dictionary, in both directions", arguments: 0..<4
+  )
   func agreesWithModel(run: Int) throws {
     var random = SeededGenerator()
     let scratch = try Scratch()
@@ -122,7 +125,8 @@ import Testing
     #expect(KeyRange().before("k") == KeyRange(upTo: Array("k".utf8)))
   }
 
-  @Test("A range is deleted as a whole in a transaction: what begins otherwise stays, and nothing is gone when it throws")
+  @Test(
+    "A range is deleted as a whole in a transaction: what begins otherwise stays, and nothing is gone when it throws")
   func deletesInTransaction() throws {
     struct Refusal: Error {}
     var random = SeededGenerator()
