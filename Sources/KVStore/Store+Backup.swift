@@ -104,7 +104,8 @@ extension Store {
     // The log first: nothing keeps it from being truncated.
     state.position = try copyUndelivered(
       state, to: Store.logConfiguration(target.directory, manifest, Options()), progress)
-    var copier = IndexCopier(try Index(path: target.directory.index, readOnly: false, identity: snapshot.home), snapshot)
+    let index = try Index(path: target.directory.index, readOnly: false, identity: snapshot.home)
+    var copier = IndexCopier(index, snapshot)
     try copier.run(state, progress)
     return Copied(manifest: manifest, keys: copier.keys, rows: copier.rows)
   }
