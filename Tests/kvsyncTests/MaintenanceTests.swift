@@ -53,7 +53,11 @@ struct MaintenanceTests {
 
     let loading = try place.start("load", store)
     loading.write(Array("{\"key\":\"a\",\"value\":\"b\"}\n".utf8))
-    while try await place.run("compact", store).status != 11 { try await Task.sleep(for: .milliseconds(10)) }
+    let deadline = ContinuousClock.now + .seconds(30)
+    while !FileManager.default.fileExists(atPath: "\(store)/tail/shared"), ContinuousClock.now < deadline {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(try await place.run("compact", store).status == 11)
     #expect(try await place.run("destroy", store).status == 11)
     loading.closeInput()
     _ = await loading.wait()
