@@ -1,6 +1,5 @@
 // swift-tools-version: 6.2
 
-import Foundation
 import PackageDescription
 
 /// Those of the library's package.
@@ -14,12 +13,6 @@ let settings: [SwiftSetting] = [
   .strictMemorySafety(),
   .treatAllWarnings(as: .error),
 ]
-
-/// The name under which SwiftPM compiles the library: its folder's, made an identifier. `LogReading` joins it, to use
-/// the reader of the log that the replicator and the hub use, which is not for embedding programs.
-let library = String(
-  Context.packageDirectory.split(separator: "/").dropLast().last!.lowercased()
-    .map { $0.isLetter || $0.isNumber ? $0 : "_" })
 
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let store = Target.Dependency.product(name: "KVStore", package: "kvsync")
@@ -38,12 +31,9 @@ let package = Package(
     .systemLibrary(name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"]), .brew(["rocksdb"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
     .target(name: "BenchmarkSupport", swiftSettings: settings),
-    .target(
-      name: "LogReading", dependencies: [store], packageAccess: false,
-      swiftSettings: settings + [.unsafeFlags(["-package-name", library])]),
     .executableTarget(
       name: "store-benchmark",
-      dependencies: ["BenchmarkSupport", "LogReading", "CLMDBPeer", "CRocksDB", "CSQLite", store, arguments],
+      dependencies: ["BenchmarkSupport", "CLMDBPeer", "CRocksDB", "CSQLite", store, arguments],
       swiftSettings: settings),
     .executableTarget(
       name: "replication-benchmark",

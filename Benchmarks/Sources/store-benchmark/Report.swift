@@ -93,7 +93,7 @@ struct Report {
       text += " (p99 \(latency.p99Microseconds.microseconds))"
     }
     if let bytes = results.median(contender, { Double($0[part].writtenBytes ?? 0) }), bytes > 0 {
-      text += " (\((bytes / 1e9).formatted(digits: 1)) GB written)"
+      text += " (\(bytes.amount) written)"
     }
     if let note = results.note(contender, part: part) { text += " (\(note))" }
     if let failure = results.failures[contender] { text += " (a run failed: \(failure))" }
@@ -110,7 +110,7 @@ struct Report {
       guard results.row.contenders.contains(where: { results.peak($0, part: part) != nil }) else { return nil }
       let cells = Contender.columns.dropLast().map { column in
         results.row.contenders.filter { $0.column == column }.compactMap { results.peak($0, part: part) }.max()
-          .map { "\((Double($0) / 1e6).formatted(digits: 1)) MB" } ?? ""
+          .map { Double($0).amount } ?? ""
       }
       let own = results.row.contenders.filter { $0.column == .kvsync }.compactMap { results.peak($0, part: part) }.max()
       let verdict = own.map { $0 <= anonymousBytesGoal ? "met" : "**missed**" } ?? "not measured"
@@ -125,7 +125,7 @@ struct Report {
       lines.append("\(results.row.id): \(results.row.parts[part].name)")
       for contender in results.row.contenders {
         let name = contender.name.padding(toLength: 24, withPad: " ", startingAt: 0)
-        let memory = results.peak(contender, part: part).map { ", \((Double($0) / 1e6).formatted(digits: 1)) MB" } ?? ""
+        let memory = results.peak(contender, part: part).map { ", \(Double($0).amount)" } ?? ""
         lines.append("  \(name) \(figure(results, contender, part))\(memory)")
       }
       for goal in results.row.parts[part].goals {
@@ -138,6 +138,11 @@ struct Report {
 }
 
 extension Double {
+  /// Bytes, in the unit that suits them.
+  fileprivate var amount: String {
+    self < 1e9 ? "\((self / 1e6).formatted(digits: 1)) MB" : "\((self / 1e9).formatted(digits: 1)) GB"
+  }
+
   /// Microseconds, in the unit that suits them.
   fileprivate var microseconds: String { (self / 1e6).duration }
 }

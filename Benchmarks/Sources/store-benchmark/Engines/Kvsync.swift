@@ -1,10 +1,8 @@
-// The store, through its public interface alone, but for the log: see `readLog`.
+// The store, through its public interface alone.
 
 import BenchmarkSupport
 import Foundation
-import KVLog
 import KVStore
-import LogReading
 
 final class Kvsync: Engine, @unchecked Sendable {
   // Sound to send: replaced in `settle` only, while nobody else uses the engine.
@@ -12,7 +10,9 @@ final class Kvsync: Engine, @unchecked Sendable {
   private let options: Store.Options
 
   init(path: String, durability: Durability) throws {
-    options = try Store.Options(durability)
+    var options = Store.Options()
+    options.durability = durability == .relaxed ? .relaxed : .durable
+    self.options = options
     store = try Store.openBlocking(at: path, options: options)
   }
 
@@ -75,16 +75,18 @@ final class Kvsync: Engine, @unchecked Sendable {
     return tally
   }
 
-  /// As the replicator and the hub read it: block by block, every checksum and digest verified, nothing copied.
+  /// Every checksum and digest verified, nothing copied.
   func readLog() throws -> Tally {
     var tally = Tally()
-    try forEachChange(ofLogIn: store.path + "/log", identity: store.identity) { key, value in
-      tally.add(key: key, value: value)
+    try store.forEachChange(after: 0) { change in
+      guard let value = change.value else { return true }
+      tally.add(key: change.key, value: value)
+      return true
     }
     return tally
   }
 
-  /// As a program reads it: an asynchronous sequence, each change copied. It would wait for the change after `count`.
+  /// As a program follows it: an asynchronous sequence, each change copied. It would wait for the change after `count`.
   func readChanges(_ count: Int) throws -> Tally {
     try blocking { [store] in
       var tally = Tally()
