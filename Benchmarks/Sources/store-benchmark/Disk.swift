@@ -25,11 +25,11 @@ enum Disk {
     #endif
   }
 
-  /// What this process has caused to be written so far, in bytes; files that were removed before they were written
-  /// count too.
+  /// What this process has given to write calls so far, in bytes: log and data files of every contender. Not
+  /// `write_bytes`, which counts a whole run of pages when one of them is changed.
   static func writtenBytes() -> Int? {
     guard let text = try? String(contentsOfFile: "/proc/self/io", encoding: .utf8) else { return nil }
-    let line = text.split(separator: "\n").first { $0.hasPrefix("write_bytes:") }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("wchar:") }
     return line?.split(separator: " ").last.flatMap { Int($0) }
   }
 

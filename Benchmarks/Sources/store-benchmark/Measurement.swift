@@ -9,7 +9,7 @@ struct Measurement: Codable, Sendable {
   var sum: UInt64?
   /// Peak anonymous resident memory of the process up to the end of this part, in bytes.
   var peakAnonymousBytes: Int?
-  /// Handed to the disk by the process up to the end of this part, in bytes.
+  /// Given to write calls by the process up to the end of this part, in bytes.
   var writtenBytes: Int?
   /// What a reader of the figure has to know.
   var note: String?
