@@ -28,7 +28,11 @@ extension ReplicationLog {
     var reader = try LogReader(configuration, from: position)
     var unvouched: [Block] = []
     while let block = try reader.next() {
-      unvouched.removeAll { $0.end.segment != block.end.segment || $0.end.offset <= block.synchronizedThrough }
+      let open = unvouched.firstIndex {
+        $0.end.segment == block.end.segment && $0.end.offset > block.synchronizedThrough
+      }
+      // They lie one after the other: the first one says when there is anything to remove.
+      if open != 0 { unvouched.removeFirst(open ?? unvouched.count) }
       unvouched.append(block)
       try body(block)
     }

@@ -70,7 +70,7 @@ final class Folder: Sendable {
   func finish(_ core: StoreCore) throws {
     if let failure = core.publication.failure { throw failure }
     do {
-      for generation in try core.tail.oldestFirst() { try fold(generation, core) }
+      try fold(core.tail.oldestFirst(live: true), core)
       try giveBackLog(core)
     } catch let error where StoreError.isFull(error) {}
   }
@@ -97,9 +97,11 @@ final class Folder: Sendable {
           continue
         }
         defer { core.locks.folding.unlock() }
-        if let generation = try core.tail.oldestSealed() {
-          try fold(generation, core)
-          try core.tail.retire(generation)
+        let sealed = try core.tail.oldestFirst(live: false)
+        if try !isPressed && waitsForMore(sealed, core) { continue }
+        if !sealed.isEmpty {
+          try fold(sealed, core)
+          try core.tail.retire(sealed)
           core.idleSnapshots.expire()
           state.update { $0.full = nil }
         }
@@ -130,14 +132,43 @@ final class Folder: Sendable {
     if case .failure(let error) = result, StoreError.isFull(error) { throw error }
   }
 
-  private func fold(_ generation: Generation, _ core: StoreCore) throws {
+  /// Whether to wait for more rows that go to the same pages of the index; takes its time to find out. A fold costs what
+  /// the pages cost that it touches: with random keys all of them, be there one row for each or ten.
+  private func waitsForMore(_ sealed: [Generation], _ core: StoreCore) throws -> Bool {
+    guard 2 * sealed.count < StoreLimits.sealedGenerations, try core.index.isThin(sealed) else { return false }
+    try certify(sealed, after: core.index.foldedState() ?? StoreState(start: core.identity), core)
+    let before = core.memory.sequence
+    let deadline = Date(timeIntervalSinceNow: StoreLimits.foldIdleSeconds)
+    return state.wait(until: deadline) { state, timedOut in
+      if state.isStopping || core.memory.generations.sealedCount > sealed.count { return true }
+      return timedOut ? core.memory.sequence != before : nil
+    }
+  }
+
+  private func fold(_ generations: [Generation], _ core: StoreCore) throws {
     // Readers of processes that died would keep pages from being used again.
     _ = try core.index.environment.checkReaders()
-    try core.index.fold(generation) { transaction in
-      core.memory.folded(transaction, at: monotonicMilliseconds())
-      core.memory.aged()
-      core.idleSnapshots.expire()
+    let start = try core.index.foldedState() ?? StoreState(start: core.identity)
+    do {
+      try core.index.fold(generations.filter { !$0.isEmpty }) { transaction in
+        core.memory.folded(transaction, at: monotonicMilliseconds())
+        core.memory.aged()
+        core.idleSnapshots.expire()
+        // What is sealed meanwhile waits for long.
+        if core.memory.generations.sealedCount > generations.count {
+          try certify(core.tail.oldestFirst(live: false), after: start, core)
+        }
+      }
+    } catch let error where !StoreError.isFull(error) {
+      // Should it be the generations that are damaged, the log can repair them.
+      core.tail.revokeCertificates()
+      throw error
     }
+  }
+
+  /// Makes the generations durable, if the disk has room for saying so: nobody needs it but the next recovery.
+  private func certify(_ sealed: [Generation], after state: StoreState, _ core: StoreCore) throws {
+    do { try core.tail.certify(sealed, after: state) } catch let error where StoreError.isFull(error) {}
   }
 
   private func pause(_ error: any Error, _ core: StoreCore) {

@@ -2,8 +2,8 @@
 //
 // Invariants
 // - The live generation takes writes; a sealed one never changes.
-// - A generation is scratch: it survives no reopening of the store, and its file is preallocated, so that a full disk is
-//   an error and never a SIGBUS.
+// - A generation is scratch, unless it has a certificate (see `Certificate`), and its file is preallocated, so that a full
+//   disk is an error and never a SIGBUS.
 
 import Foundation
 import KVLog
@@ -30,11 +30,12 @@ final class Generation: Sendable {
     self.memory = memory
   }
 
-  /// Opens what another process has made.
-  init(joining number: UInt32, path: String, home: Identity, _ memory: SharedMemory) throws {
+  /// Opens what another process has made; `verified`: after a look at the structure of all of it.
+  init(joining number: UInt32, path: String, home: Identity, _ memory: SharedMemory, verified: Bool = false) throws {
     capacity = memory.capacity(of: number)
     var options = Generation.options(capacity)
     options.mustExist = true
+    if verified { options.verifiedBytes = 2 * capacity }
     environment = try LMDBEnvironment(path: path, options: options)
     tables = Tables(try environment.openTables(Tables.names, create: false), home: home)
     self.number = number
@@ -64,6 +65,7 @@ final class Generation: Sendable {
   func removeFiles() { Generation.remove(environment.path) }
 
   static func remove(_ path: String) {
+    Certificate.remove(ofGenerationAt: path)
     unsafe unlink(path)
     unsafe unlink(path + "-lock")
   }

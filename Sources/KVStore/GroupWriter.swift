@@ -6,9 +6,11 @@
 // - Whoever gets the writer lock first catches up: with what other processes have published, or, when the last writer died
 //   at it, with what that one left in the log.
 // - The tail's transaction is committed only after the log has the block; until then no reader sees the group.
-// - The tail's open transaction always equals the published state plus the records in `builder`: a write that fails is
-//   taken back by starting the transaction again and applying the records that remain. The same path serves a
-//   generation that runs full in the middle of a group.
+// - The tail's open transaction equals the published state, and nothing more while `isDeferring`: the rows follow while the
+//   log is being synchronised, or when a transaction of the group first reads. From then on it equals the published state
+//   plus the records in `builder`.
+// - A write that fails is taken back by starting the transaction again and applying the records that remain. The same path
+//   serves a generation that runs full in the middle of a group.
 // - A failed log write or commit has an unknown outcome: the store is poisoned and must be reopened. A tail that has no
 //   room is none: the block is taken back from the log.
 
@@ -28,6 +30,8 @@ final class GroupWriter {
   private var applier: LogApplier
   /// What lies below the live generation, opened when a look-up first needs it.
   private var below: [Source]?
+  /// The tail's transaction has none of the records in `builder` yet.
+  private var isDeferring = false
   /// False while the group holds only relaxed writes, and records that the hub repeats on request.
   private var needsSynchronize = false
   /// Whether the group has anything but deletions and what is said by the hub: those may use the reserve.
@@ -95,6 +99,7 @@ final class GroupWriter {
   private func finishForTheDead() throws {
     var recovery = Recovery(tail: core.tail, identity: core.identity, state: try core.visibleState())
     try core.log.recover(after: recovery.state.position) { try recovery.apply($0) }
+    try recovery.finish()
     core.noteLog(recovery.state)
     adopt(recovery.state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
@@ -116,6 +121,7 @@ final class GroupWriter {
   func run(_ request: any PendingWrite) throws {
     let mark = builder.mark
     let wasSynchronizing = needsSynchronize
+    let before = state
     if let groupFailure { throw groupFailure }
     do {
       transactionSerial += 1
@@ -131,7 +137,11 @@ final class GroupWriter {
       needsSynchronize = wasSynchronizing
       if builder.mark != mark {
         builder.rewind(to: mark)
-        do { try rebuild() } catch { groupFailure = error }
+        if isDeferring {
+          state = before
+        } else {
+          do { try rebuild() } catch { groupFailure = error }
+        }
       }
       throw error
     }
@@ -168,7 +178,7 @@ final class GroupWriter {
       throw error
     }
     do {
-      if needsSynchronize { try core.log.synchronize() }
+      if needsSynchronize { try synchronizeWhileApplying() }
       state.position = end
       try commitTail()
     } catch let error where StoreError.isFull(error) {
@@ -215,6 +225,18 @@ final class GroupWriter {
     try rebuild()
   }
 
+  /// Rows go into the tail while the disk is busy with the block, if they are so many that it is worth another thread's
+  /// waking up.
+  private func synchronizeWhileApplying() throws {
+    guard isDeferring, builder.byteCount >= StoreLimits.overlappedBytes else { return try core.log.synchronize() }
+    try core.synchronizer.synchronize(core) {
+      do { try applyDeferred() } catch let error as LMDBError where error.code == .mapFull {
+        // Time for that when it is known that the block is durable.
+        try restartTail()
+      }
+    }
+  }
+
   /// Everything appended so far is durable when this returns.
   private func makeDurable() throws {
     do { try core.log.synchronize() } catch { throw core.poison(error) }
@@ -233,6 +255,7 @@ final class GroupWriter {
   private func commitTail() throws {
     let end = state.position
     try retryingInLargerGeneration {
+      try applyDeferred()
       try writer!.put(state: state, in: generation.tables)
       try commitOpenTransaction()
     } next: {
@@ -251,16 +274,46 @@ final class GroupWriter {
 
   private func beginTail() throws {
     writer = try generation.environment.beginWrite()
+    isDeferring = true
+  }
+
+  private func restartTail() throws {
+    if let open = writer.take() { open.abort() }
+    try beginTail()
+  }
+
+  /// Brings the tail's transaction up to date with the group, for as long as that lasts.
+  private func applyDeferred() throws {
+    guard isDeferring else { return }
+    var applied = published
+    try builder.withRecords { try applier.apply($0, to: &writer!, state: &applied) }
+    try applyOpenChanges()
+    isDeferring = false
+  }
+
+  /// Before a transaction of the group reads. Without room it goes on in the next generation.
+  private func showOwnWrites() throws {
+    if let requestFailure { throw requestFailure }
+    guard isDeferring else { return }
+    do {
+      do { try applyDeferred() } catch let error as LMDBError where error.code == .mapFull {
+        try rollGeneration(room: builder.byteCount)
+        try rebuild()
+      }
+    } catch {
+      fail(error)
+      throw error
+    }
   }
 
   /// Starts the tail's transaction again and applies what the block holds so far, an open commit included.
   private func rebuild() throws {
     try retryingInLargerGeneration {
-      if let open = writer.take() { open.abort() }
-      try beginTail()
+      try restartTail()
       state = published
       try builder.withRecords { try applier.apply($0, to: &writer!, state: &state) }
       try applyOpenChanges()
+      isDeferring = false
     }
   }
 
@@ -320,9 +373,10 @@ final class GroupWriter {
     enter(try core.tail.live())
   }
 
-  /// Runs `body` on the tail; when the generation is full, continues in the next one.
+  /// Runs `body` on the tail, or leaves that for later; when the generation is full, continues in the next one.
   private func withTail(_ body: (inout LMDBWriter) throws(LMDBError) -> Void) throws {
     if let requestFailure { throw requestFailure }
+    if isDeferring { return }
     do {
       do throws(LMDBError) {
         try body(&writer!)
@@ -404,6 +458,7 @@ final class GroupWriter {
   func append(_ record: ConflictRecord) throws {
     let payload = record.encoded()
     builder.append(.conflict, payload: payload.bytes)
+    if isDeferring { state.conflicted(record) }
     // When the generation runs full, rebuilding applies the record; otherwise it is applied here.
     let before = state
     var after = state
@@ -451,7 +506,7 @@ final class GroupWriter {
 
   private func withRowBytes<Result>(_ key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
-    if let requestFailure { throw requestFailure }
+    try showOwnWrites()
     if let own = try writer!.get(generation.tables.rows, key: key, body) { return own }
     for source in try sourcesBelow() {
       if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
@@ -461,7 +516,7 @@ final class GroupWriter {
 
   /// What the hub has applied of a replica.
   func progress(of replica: Identity) throws -> ReplicaProgress? {
-    if let requestFailure { throw requestFailure }
+    try showOwnWrites()
     let key = Tables.progress(of: replica)
     let decode = { (bytes: RawSpan) throws -> ReplicaProgress in try ReplicaProgress(decoding: bytes) }
     if let found = try writer!.getSealed(generation.tables.state, key: key.bytes, decode) { return found }
@@ -473,7 +528,7 @@ final class GroupWriter {
 
   /// Cursors over the live generation and all below it, newest first; to be dropped before the next write.
   func withRowCursors<Result>(_ body: ([RowCursor]) throws -> Result) throws -> Result {
-    if let requestFailure { throw requestFailure }
+    try showOwnWrites()
     var cursors = [RowCursor.writer(try writer!.cursor(generation.tables.rows))]
     for source in try sourcesBelow() { cursors.append(.reader(try source.reader.cursor(source.tables.rows))) }
     return try body(cursors)

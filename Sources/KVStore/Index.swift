@@ -59,6 +59,8 @@ final class Index: Sendable {
     return try source.getSealed(source.tables.state, key: key.bytes) { try StoreState(decoding: $0) }
   }
 
+  func foldedState() throws -> StoreState? { try Index.state(source()) }
+
   static func liveKeys(_ source: Source) throws -> Int {
     let key = Tables.keys
     return try source.getSealed(source.tables.state, key: key.bytes) { Int($0.load(UInt64.self, at: 0)) } ?? 0
@@ -68,36 +70,51 @@ final class Index: Sendable {
 
   // MARK: Folding
 
-  /// Copies a sealed generation into the index in key order, in transactions of bounded size. Durable when it returns.
-  /// `didCommit` is told the number of each.
-  func fold(_ generation: Generation, didCommit: (Int) -> Void) throws {
-    let source = try generation.source()
-    guard let state = try Index.state(source) else { return }
-    let cursor = try source.reader.cursor(source.tables.rows)
-    let folding = try source.reader.entryCount(source.tables.rows)
-    var more = try cursor.first()
+  /// Copies sealed generations, oldest first, into the index in key order, in transactions of bounded size: of each key
+  /// the newest row. Durable when it returns. `didCommit` is told the number of each transaction.
+  func fold(_ generations: [Generation], didCommit: (Int) throws -> Void) throws {
+    let newestFirst = try generations.reversed().map { try $0.source() }
+    guard let newest = newestFirst.first, let state = try Index.state(newest) else { return }
+    let folding = try newestFirst.reduce(0) { try $0 + $1.reader.entryCount($1.tables.rows) }
+    var rows = try Index.rows(newestFirst, from: nil)
+    var more = try rows.advance()
     var pages = StoreLimits.foldPages
     while more {
-      let start = try cursor.withEntry { key, _ in key.copied() }
+      let start = try rows.withEntry { key, _ in key.copied() }
       do {
         var writer = try environment.beginWrite()
-        more = try foldRows(cursor, atMost: rowsPerTransaction(folding, pages, writer), into: &writer)
+        more = try foldRows(&rows, atMost: rowsPerTransaction(folding, pages, writer), into: &writer)
         let transaction = writer.transactionID
         try writer.commit()
-        didCommit(transaction)
+        try didCommit(transaction)
       } catch let error where StoreError.isFull(error) && pages > StoreLimits.smallestFoldPages {
         // A smaller transaction needs less room, and gives back as much for the one after the next.
         pages = max(pages / 4, StoreLimits.smallestFoldPages)
-        more = try cursor.seek(atOrAfter: start.bytes)
+        rows = try Index.rows(newestFirst, from: start)
+        more = try rows.advance()
       }
     }
     var writer = try environment.beginWrite()
-    try foldVoids(source, state: state, into: &writer)
-    try copyAll(source.reader.cursor(source.tables.conflicts), to: tables.conflicts, in: &writer)
-    try copyAll(source.reader.cursor(source.tables.state), to: tables.state, in: &writer)
+    try foldVoids(newestFirst, state: state, into: &writer)
+    for source in newestFirst.reversed() {
+      try copyAll(source.reader.cursor(source.tables.conflicts), to: tables.conflicts, in: &writer)
+      try copyAll(source.reader.cursor(source.tables.state), to: tables.state, in: &writer)
+    }
     let transaction = writer.transactionID
     try writer.commit()
-    didCommit(transaction)
+    try didCommit(transaction)
+  }
+
+  private static func rows(_ sources: [Source], from key: [UInt8]?) throws -> MergeCursor {
+    try MergeCursor(
+      sources.map { try $0.reader.cursor($0.tables.rows) }, range: KeyRange(from: key), isReversed: false)
+  }
+
+  /// Whether folding the generations would touch about as many pages as they have rows.
+  func isThin(_ generations: [Generation]) throws -> Bool {
+    let rows = try generations.reduce(0) { try $0 + $1.environment.reader().entryCount($1.tables.rows) }
+    let pages = try environment.reader().leafPageCount(tables.rows)
+    return rows < pages * StoreLimits.foldRowsPerPage
   }
 
   /// How many of `folding` rows, in key order, dirty so many leaf pages of the index. The fewer rows a fold has for
@@ -110,27 +127,29 @@ final class Index: Sendable {
   /// Rows of some 150 bytes on a page of 4 KiB; small enough that the bound in bytes is the one for larger ones.
   private static let rowsPerPage = 24
 
-  /// Returns false when the generation's rows are all copied.
-  private func foldRows(_ cursor: LMDBCursor, atMost rows: Int, into writer: inout LMDBWriter) throws -> Bool {
+  /// Returns false when the rows are all copied.
+  private func foldRows(_ source: inout MergeCursor, atMost rows: Int, into writer: inout LMDBWriter) throws -> Bool {
     var keys = try liveKeys(in: writer)
     var count = 0
     var bytes = 0
     var more = true
-    while more, count < rows, bytes < StoreLimits.foldBytes {
-      try cursor.withEntry { key, value in
-        // Damage must not outlive the log that could repair it.
-        let row = try Row(value, key: key, home: tables.home)
-        _ = try Row.value(value, key: key)
-        let wasLive = try writer.get(tables.rows, key: key) { Row.isLive(unchecked: $0) } ?? false
-        try writer.put(tables.rows, key: key, value: value)
-        keys += (row.isTombstone ? 0 : 1) - (wasLive ? 1 : 0)
-        if row.isTombstone {
-          try writer.put(tombstones, key: Index.tombstone(row.version, key).bytes, value: key)
+    do {
+      var place = try writer.ascendingWriter(tables.rows)
+      while more, count < rows, bytes < StoreLimits.foldBytes {
+        try source.withEntry { key, value in
+          // Damage must not outlive the log that could repair it.
+          let row = try Row(value, key: key, home: tables.home)
+          _ = try Row.value(value, key: key)
+          let wasLive = try place.put(key: key, value: value) { Row.isLive(unchecked: $0) } ?? false
+          keys += (row.isTombstone ? 0 : 1) - (wasLive ? 1 : 0)
+          if row.isTombstone {
+            try writer.put(tombstones, key: Index.tombstone(row.version, key).bytes, value: key)
+          }
+          count += 1
+          bytes += key.byteCount + value.byteCount
         }
-        count += 1
-        bytes += key.byteCount + value.byteCount
+        more = try source.advance()
       }
-      more = try cursor.next()
     }
     try put(liveKeys: keys, in: &writer)
     return more
@@ -149,12 +168,14 @@ final class Index: Sendable {
   }
 
   /// Void entries at or below the acknowledged version have done their work.
-  private func foldVoids(_ source: Source, state: StoreState, into writer: inout LMDBWriter) throws {
+  private func foldVoids(_ newestFirst: [Source], state: StoreState, into writer: inout LMDBWriter) throws {
     if state.voidThrough <= state.acknowledged {
       if try writer.entryCount(tables.voids) > 0 { try writer.removeAll(tables.voids) }
       return
     }
-    try copyAll(source.reader.cursor(source.tables.voids), to: tables.voids, in: &writer)
+    for source in newestFirst.reversed() {
+      try copyAll(source.reader.cursor(source.tables.voids), to: tables.voids, in: &writer)
+    }
   }
 
   private func copyAll(_ cursor: LMDBCursor, to table: Table, in writer: inout LMDBWriter) throws {

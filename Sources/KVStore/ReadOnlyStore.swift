@@ -47,19 +47,20 @@ final class ReadOnlyStore: @unchecked Sendable {
     let start = try Index.state(source) ?? StoreState(start: identity)
     var reader = try LogReader(configuration, from: start.position)
     var recovery: Recovery?
-    while let block = try nextBlock(&reader) {
-      do {
+    do {
+      while let block = try nextBlock(&reader) {
         if recovery == nil {
           let tail = try Tail(unnamedIn: scratch, home: index.tables.home)
           recovery = Recovery(tail: tail, identity: identity, state: start)
         }
         try recovery?.apply(block)
-      } catch let error where StoreError.isFull(error) {
-        throw StoreError(
-          .full,
-          "no space for reading what the store's writer left unfolded (\(error)). Free some space there, or set TMPDIR.",
-          path: scratch)
       }
+      try recovery?.finish()
+    } catch let error where StoreError.isFull(error) {
+      throw StoreError(
+        .full,
+        "no space for reading what the store's writer left unfolded (\(error)). Free some space there, or set TMPDIR.",
+        path: scratch)
     }
     var sources = try recovery?.tail.withSources(live: true, index: nil) ?? []
     sources.append(source)

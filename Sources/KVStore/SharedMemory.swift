@@ -2,7 +2,7 @@
 // replicates. A small mapped file in the tail's directory, as short-lived as the tail itself.
 //
 // Invariants
-// - The first process to open a store makes it anew; it is in the tail's directory, so a crash leaves nothing to trust.
+// - The first process to open a store makes it anew: nothing is believed that another one left in it.
 // - It is written whole before it is mapped, so that a full disk is an error and never a SIGBUS.
 // - `generations` moves under the writer's lock (a generation is added) or the folding lock (the oldest goes), both in
 //   one atomic word, so that a reader sees a list that was true at one moment.
@@ -69,14 +69,14 @@ final class SharedMemory: Sendable {
   nonisolated(unsafe) private let words: UnsafeMutablePointer<UInt64>
   nonisolated(unsafe) private let signalWord: UnsafeMutablePointer<UInt32>
 
-  /// Makes the file, with one generation of `capacity` bytes that is yet to be made.
-  convenience init(creating path: String) throws(StoreError) {
+  /// Makes the file, with sealed generations from `oldest` on, if any, and a live one that is yet to be made.
+  convenience init(creating path: String, oldest: UInt32 = 1, live: UInt32 = 1) throws(StoreError) {
     try self.init(path, flags: O_RDWR | O_CREAT | O_TRUNC) { descriptor in
       let zeros = [UInt8](repeating: 0, count: SharedMemory.byteCount)
       let written = unsafe zeros.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
       return written == zeros.count ? 0 : written < 0 ? errno : ENOSPC
     }
-    start()
+    start(Generations(oldest: oldest, live: live))
   }
 
   /// Maps the file that the first process made.
@@ -102,11 +102,11 @@ final class SharedMemory: Sendable {
     }
     unsafe words = unsafe address.bindMemory(to: UInt64.self, capacity: SharedMemory.byteCount / 8)
     unsafe signalWord = unsafe UnsafeMutableRawPointer(words + Word.signal).assumingMemoryBound(to: UInt32.self)
-    start()
+    start(Generations(oldest: 1, live: 1))
   }
 
-  private func start() {
-    store(Word.generations, Generations(oldest: 1, live: 1).word)
+  private func start(_ generations: Generations) {
+    store(Word.generations, generations.word)
     store(Word.sequence, 1)
     store(Word.magic, SharedMemory.magicNumber)
   }

@@ -132,18 +132,20 @@ extension Store {
     return try directory.create { logConfiguration(directory, $0, options) }
   }
 
-  /// The first process to open the store: whatever an earlier one has left, the log says what the store is.
+  /// The first process to open the store: whatever an earlier one has left, the log says what the store is. Of the tail
+  /// it keeps what was durable.
   private static func recover(
     _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
     let configuration = logConfiguration(directory, manifest, options)
     let index = try Index(path: directory.index, readOnly: false, identity: configuration.identity)
-    let state = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
-    let tail = try Tail(
-      creating: directory.tail, home: index.tables.home, largestBytes: options.generationBytes)
+    let folded = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
+    let (tail, state) = try Tail.recovered(
+      directory.tail, after: folded, home: index.tables.home, largestBytes: options.generationBytes)
     var recovery = Recovery(tail: tail, identity: configuration.identity, state: state)
     do {
       let log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
+      try recovery.finish()
       try log.synchronize()
       let core = StoreCore(
         path: directory.path, manifest: manifest, log: log, tail: tail, index: index,
@@ -195,45 +197,5 @@ extension Store {
     return Store(
       path: directory.path, manifest: manifest, configuration: configuration, durability: options.durability,
       backing: .readOnly(view))
-  }
-}
-
-/// Applies the blocks that the index does not have to a new tail.
-struct Recovery {
-  let tail: Tail
-  private(set) var state: StoreState
-  private let identity: Identity
-
-  init(tail: Tail, identity: Identity, state: StoreState) {
-    self.tail = tail
-    self.identity = identity
-    self.state = state
-  }
-
-  mutating func apply(_ block: borrowing Block) throws {
-    while true {
-      do {
-        return try apply(block, to: try tail.live())
-      } catch let error as LMDBError where error.code == .mapFull {
-        // A generation that took nothing is followed by a larger one. What the log has must be shown, room or not.
-        do {
-          try tail.roll(room: block.records.count)
-        } catch let error where StoreError.isFull(error) {
-          try tail.roll(room: block.records.count, isPressed: true)
-        }
-      }
-    }
-  }
-
-  private mutating func apply(_ block: borrowing Block, to generation: Generation) throws {
-    var writer = try generation.environment.beginWrite()
-    var next = state
-    let applier = LogApplier(identity: identity, tables: generation.tables)
-    try block.withRecords { try applier.apply($0, to: &writer, state: &next) }
-    next.position = block.end
-    try writer.put(state: next, in: generation.tables)
-    try writer.commit()
-    generation.markFilled()
-    state = next
   }
 }

@@ -95,6 +95,7 @@ extension StoreError {
     switch error {
     case let error as LogError: error.kind == .full
     case let error as LMDBError: error.isFull
+    case let error as SystemError: error.isFull
     case let error as StoreError: error.code == .full
     default: false
     }

@@ -20,8 +20,14 @@ package enum StoreLimits {
   package static let generationGrowth = 4
   /// …up to this: about half a million rows of 100 bytes; larger trees fall out of the processor's cache.
   package static let largestGenerationBytes = 128 << 20
-  /// Sealed generations that may wait for the folder before writers wait too: bounds disk and recovery time.
-  package static let sealedGenerations = 2
+  /// Sealed generations that may wait for the folder before writers wait too: bounds disk, and with it the time that a view
+  /// takes to open which replays the log.
+  package static let sealedGenerations = 6
+  /// Sealed generations wait for others, as long as somebody writes and up to half of those that may wait, until they have
+  /// so many rows for each page of the index: a fold with fewer writes a whole page for each row or two.
+  static let foldRowsPerPage = 6
+  /// Without a write for this long sealed generations are folded, however few rows they have.
+  static let foldIdleSeconds = 1.0
   /// A generation is sealed at a group's start when this share of it is used, so that running full in the
   /// middle of a group stays rare.
   package static let generationFillPercent = 80
@@ -52,6 +58,11 @@ package enum StoreLimits {
   package static let conflictBytes = 64 << 20
   /// What merges may make of the conflicts of one group.
   package static let mergedBytes = 80 << 20
+  /// A group of at least so many bytes goes into the tail while another thread synchronises the log: about as long as
+  /// that thread takes to wake up.
+  static let overlappedBytes = 32 << 10
+  /// Log that recovery applies in one transaction, about.
+  static let recoveredBytes = 1 << 20
   /// Requests taken into one group at most.
   package static let groupRequests = 4_096
 

@@ -1,7 +1,9 @@
-// The thread that makes relaxed writes durable soon after they returned.
+// The thread that makes relaxed writes durable soon after they returned, and large groups while the writer is busy with
+// their rows.
 //
 // Invariants
-// - It runs while the log has blocks that are not durable, and blocks nobody: groups are appended while it synchronises.
+// - It synchronises while the log has blocks that are not durable, and blocks nobody: groups are appended meanwhile.
+// - A group that waits for it comes first.
 // - A failed synchronisation poisons the store; it is never tried again.
 
 import Foundation
@@ -12,6 +14,9 @@ final class Synchronizer: Sendable {
   private struct State {
     /// When the oldest block that is not durable was written.
     var since: Date?
+    /// The writer waits for everything appended so far.
+    var isAwaited = false
+    var outcome: Result<Void, any Error>?
     var isStopping = false
     var hasThread = false
   }
@@ -27,12 +32,23 @@ final class Synchronizer: Sendable {
       defer { state.hasThread = true }
       return !state.hasThread && !state.isStopping
     }
-    guard starts else { return }
-    Handoff(core).start(threadNamed: "kvsync.sync") { [self] core in
-      while let _ = next() { synchronize(core) }
-    } ended: { [state] in
-      state.update { $0.hasThread = false }
+    if starts { start(core) }
+  }
+
+  /// Runs `body` while the thread synchronises the log: both are done when this returns, or have failed when it throws.
+  func synchronize(_ core: StoreCore, during body: () throws -> Void) throws {
+    let starts = state.update { state in
+      precondition(!state.isStopping, "the writer ends before the synchroniser")
+      state.isAwaited = true
+      state.outcome = nil
+      defer { state.hasThread = true }
+      return !state.hasThread
     }
+    if starts { start(core) }
+    let applied = Result { try body() }
+    let synchronized = state.wait { state, _ in state.outcome }
+    try synchronized.get()
+    try applied.get()
   }
 
   func stop() {
@@ -40,15 +56,40 @@ final class Synchronizer: Sendable {
     state.wait { state, _ in state.hasThread ? nil : () }
   }
 
-  /// Sleeps until it is time; nil at the end.
-  private func next() -> Date? {
-    while true {
-      let since: Date? = state.wait { state, _ in state.isStopping ? .some(nil) : state.since.map { .some($0) } }
-      guard let since else { return nil }
-      let due = since.addingTimeInterval(StoreLimits.relaxedSeconds / 2)
-      state.wait(until: due) { state, timedOut in state.isStopping || timedOut || Date() >= due ? () : nil }
-      state.withLock { $0.since = nil }
-      return due
+  private func start(_ core: StoreCore) {
+    Handoff(core).start(threadNamed: "kvsync.sync") { [self] core in
+      while true {
+        switch next() {
+        case .awaited:
+          let outcome = Result { _ = try core.log.synchronizeAside() }
+          state.update { $0.outcome = outcome }
+        case .due: synchronize(core)
+        case .end: return
+        }
+      }
+    } ended: { [state] in
+      state.update { $0.hasThread = false }
+    }
+  }
+
+  private enum Turn { case awaited, due, end }
+
+  /// Sleeps until there is something to do.
+  private func next() -> Turn {
+    let due: Date = state.wait { state, _ in
+      if state.isAwaited || state.isStopping { return .distantPast }
+      return state.since.map { $0.addingTimeInterval(StoreLimits.relaxedSeconds / 2) }
+    }
+    return state.wait(until: due) { state, timedOut in
+      if state.isAwaited {
+        state.isAwaited = false
+        state.since = nil
+        return .awaited
+      }
+      if state.isStopping { return .end }
+      guard timedOut || Date() >= due else { return nil }
+      state.since = nil
+      return .due
     }
   }
 

@@ -30,23 +30,54 @@ final class Tail: Sendable {
   private let home: Identity
   private let contents: Mutex<Contents>
 
-  /// An empty tail, made by the first process to open the store. What earlier ones left in `directory` is removed: the
-  /// log says it all.
-  init(
-    creating directory: String, home: Identity, largestBytes: Int = StoreLimits.largestGenerationBytes
-  ) throws {
+  /// The tail of the first process to open the store, and the state that it stands for: that of the index, or of the
+  /// last of the generations that go on from there and are known to be durable. Whatever else lies in `directory` is
+  /// removed: the log says it all.
+  static func recovered(
+    _ directory: String, after state: StoreState, home: Identity, largestBytes: Int
+  ) throws -> (Tail, StoreState) {
+    let chain = Certificate.chain(in: directory, prefix: prefix(directory), after: state)
+    if let last = chain.last, let tail = try? Tail(directory, keeping: chain, home, largestBytes) {
+      return (tail, last.after)
+    }
+    return (try Tail(directory, keeping: [], home, largestBytes), state)
+  }
+
+  private init(_ directory: String, keeping kept: [Certificate], _ home: Identity, _ largestBytes: Int) throws {
     self.home = home
     self.largestBytes = largestBytes
-    try? FileManager.default.removeItem(atPath: directory)
-    guard unsafe mkdir(directory, 0o750) == 0 else {
+    self.directory = directory
+    prefix = Tail.prefix(directory)
+    let names = Set(kept.map { Tail.path("generation", $0.number) })
+    if names.isEmpty {
+      try? FileManager.default.removeItem(atPath: directory)
+    } else {
+      for name in try FileManager.default.contentsOfDirectory(atPath: directory)
+      where !names.contains(name) && !names.contains(where: { Certificate.path(ofGenerationAt: $0) == name }) {
+        try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
+      }
+    }
+    guard unsafe mkdir(directory, 0o750) == 0 || errno == EEXIST else {
       let number = errno
       throw StoreError(
         StoreError.Code(errno: number), "cannot create the tail: \(describe(errno: number)).", path: directory)
     }
-    self.directory = directory
-    prefix = Tail.prefix(directory)
-    memory = try SharedMemory(creating: Tail.memoryPath(directory))
-    contents = Mutex(try Tail.first(prefix, memory, home, largestBytes))
+    let live = kept.last.map { $0.number + 1 } ?? 1
+    memory = try SharedMemory(creating: Tail.memoryPath(directory), oldest: kept.first?.number ?? live, live: live)
+    var sealed: [UInt32: Generation] = [:]
+    for certificate in kept {
+      memory.setCapacity(certificate.capacity, of: certificate.number)
+      let generation = try Generation(
+        joining: certificate.number, path: Tail.path(prefix, certificate.number), home: home, memory, verified: true)
+      guard try Index.state(generation.source()) == certificate.after else {
+        throw StoreError(.corrupt, "the generation is not what its certificate says.", path: directory)
+      }
+      generation.markFilled()
+      sealed[certificate.number] = generation
+    }
+    var contents = try Tail.first(prefix, memory, home, largestBytes)
+    contents.open.merge(sealed) { live, _ in live }
+    self.contents = Mutex(contents)
   }
 
   /// The tail that the first process made.
@@ -76,7 +107,13 @@ final class Tail: Sendable {
   static let sharedName = "shared"
   static func memoryPath(_ directory: String) -> String { "\(directory)/\(sharedName)" }
 
-  private static func path(_ prefix: String, _ number: UInt32) -> String { "\(prefix)-\(number).mdb" }
+  static func path(_ prefix: String, _ number: UInt32) -> String { "\(prefix)-\(number).mdb" }
+
+  /// Of which generation this is the file with `suffix`.
+  static func number(ofFile name: String, suffix: String) -> UInt32? {
+    let number = name.split(separator: "-").dropFirst().first?.split(separator: ".").first.flatMap { UInt32($0) }
+    return number.flatMap { path("generation", $0) + suffix == name ? $0 : nil }
+  }
 
   private static func first(
     _ prefix: String, _ memory: SharedMemory, _ home: Identity, _ largestBytes: Int
@@ -123,20 +160,13 @@ final class Tail: Sendable {
     }
   }
 
-  /// The generation to fold next; nil when only the live one is left.
-  func oldestSealed() throws -> Generation? {
+  /// The generations to fold next, oldest first: the sealed ones; the live one too (if wanted), for when nothing is
+  /// written any more.
+  func oldestFirst(live: Bool) throws -> [Generation] {
     try contents.withLock { contents in
       try refresh(&contents)
-      let known = contents.known
-      return known.sealedCount == 0 ? nil : try generation(known.oldest, contents)
-    }
-  }
-
-  /// The sealed generations and the live one, for when nothing is written any more.
-  func oldestFirst() throws -> [Generation] {
-    try contents.withLock { contents in
-      try refresh(&contents)
-      return try contents.known.numbers.map { try generation($0, contents) }
+      let numbers = live ? contents.known.numbers.upperBound + 1 : contents.known.numbers.upperBound
+      return try (contents.known.oldest..<numbers).map { try generation($0, contents) }
     }
   }
 
@@ -236,10 +266,35 @@ final class Tail: Sendable {
     return ((bytes * 3 + least) / page + 1) * page
   }
 
-  /// Removes the oldest sealed generation after it was folded; under the folding lock.
-  func retire(_ generation: Generation) throws {
-    memory.retire(generation.number)
-    generation.removeFiles()
+  /// Makes sealed generations durable that are not, under the folding lock: the next process to open the store need not
+  /// replay the log for them, whatever ends this one. They come oldest first, `state` is the index's; some may be in it.
+  func certify(_ generations: some Sequence<Generation>, after state: StoreState) throws {
+    guard directory != nil else { return }
+    var before = state
+    for generation in generations where !generation.isEmpty {
+      guard let after = try Index.state(generation.source()) else { return }
+      guard before.position.precedes(after.position) else { continue }
+      let path = generation.environment.path
+      if unsafe access(Certificate.path(ofGenerationAt: path), F_OK) != 0 {
+        try generation.environment.synchronize()
+        try Certificate(number: generation.number, capacity: generation.capacity, before: before, after: after)
+          .write(forGenerationAt: path)
+      }
+      before = after
+    }
+  }
+
+  /// From now on only the log counts: a generation turned out to be damaged.
+  func revokeCertificates() {
+    for number in memory.generations.numbers { Certificate.remove(ofGenerationAt: Tail.path(prefix, number)) }
+  }
+
+  /// Removes the oldest sealed generations after they were folded; under the folding lock.
+  func retire(_ generations: [Generation]) throws {
+    for generation in generations {
+      memory.retire(generation.number)
+      generation.removeFiles()
+    }
     try refresh()
   }
 

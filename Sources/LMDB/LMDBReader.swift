@@ -45,6 +45,9 @@ package final class LMDBReader {
 
   package func entryCount(_ table: Table) throws(LMDBError) -> Int { Int(clamping: try record(table).entries) }
 
+  /// Pages that hold entries of the table; large values lie on further ones.
+  package func leafPageCount(_ table: Table) throws(LMDBError) -> Int { Int(clamping: try record(table).leafPages) }
+
   package func cursor(_ table: Table) throws(LMDBError) -> LMDBCursor { LMDBCursor(self, try record(table)) }
 
   // MARK: In the map

@@ -129,6 +129,11 @@ package struct LMDBWriter: ~Copyable {
     guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "empty a table", session.environment.path) }
   }
 
+  /// A place in the table for changes in ascending order of their keys. Release it before the commit.
+  package mutating func ascendingWriter(_ table: Table) throws(LMDBError) -> LMDBAscendingWriter {
+    unsafe try LMDBAscendingWriter(handle.openCursor(table, path: session.environment.path), session, table)
+  }
+
   @inlinable
   package func begin(changing table: Table, key: RawSpan) -> Int32 {
     handle.check(table)
