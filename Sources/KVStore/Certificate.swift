@@ -57,7 +57,9 @@ struct Certificate {
 
   fileprivate static func key(_ number: UInt32) -> [UInt8] { [UInt8]("generation \(number)".utf8) }
 
-  private static func directory(of path: String) -> String { path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "." }
+  private static func directory(of path: String) -> String {
+    path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+  }
 }
 
 extension Certificate {
@@ -71,8 +73,9 @@ extension Certificate {
     guard stateBytes > 0 else { return nil }
     let first = bytes.bytes.extracting(8..<8 + stateBytes)
     let second = bytes.bytes.extracting(8 + stateBytes..<count)
-    guard let before = try? StoreState(decoding: first), let after = try? StoreState(decoding: second) else { return nil }
-    guard before.position.precedes(after.position) else { return nil }
+    guard let before = try? StoreState(decoding: first), let after = try? StoreState(decoding: second),
+      before.position.precedes(after.position)
+    else { return nil }
     self.number = number
     self.before = before
     self.after = after

@@ -47,7 +47,7 @@ struct LogApplier {
     let row = Row(header, isTombstone: isDeletion)
     let home = tables.home
     let byteCount = row.byteCount(valueBytes: value.byteCount, home: home)
-    try writer.put(tables.rows, key: key, reservingBytes: byteCount) { target in
+    try writer.putGrowing(tables.rows, key: key, reservingBytes: byteCount) { target in
       row.write(value: value, key: key, home: home, into: &target)
     }
   }

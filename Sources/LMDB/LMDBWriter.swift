@@ -12,6 +12,8 @@ internal import CLMDB
 package struct LMDBWriter: ~Copyable {
   package let handle: TransactionHandle
   package let session: WriteSession
+  /// What `putGrowing` knows of the table that it was called for last.
+  var growing: GrowingTable?
 
   init(_ session: WriteSession) {
     handle = session.handle
@@ -104,6 +106,36 @@ package struct LMDBWriter: ~Copyable {
       }
     }
     guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "put a value", session.environment.path) }
+  }
+
+  /// As `put` in place, for a table whose keys often come in ascending order and are never removed: a key that is greater
+  /// than all others is appended.
+  @inlinable
+  package mutating func putGrowing(
+    _ table: Table, key: RawSpan, reservingBytes n: Int, _ fill: (inout MutableRawSpan) -> Void
+  ) throws(LMDBError) {
+    let append = try isBeyond(table, key: key)
+    try put(table, key: key, reservingBytes: n, append: append, fill)
+  }
+
+  /// Whether the key, which is put next, is greater than all others of the table. The first time in a transaction this is
+  /// not looked up, as most transactions have no second.
+  @usableFromInline
+  mutating func isBeyond(_ table: Table, key: RawSpan) throws(LMDBError) -> Bool {
+    guard growing?.table == table else {
+      growing = GrowingTable(table: table)
+      return false
+    }
+    if growing?.greatestKey == nil {
+      let greatest = try greatestKey(of: table)
+      growing?.greatestKey = greatest
+    }
+    return growing?.pass(key) ?? false
+  }
+
+  private func greatestKey(of table: Table) throws(LMDBError) -> [UInt8]? {
+    let cursor = try cursor(table)
+    return try cursor.last() ? cursor.withKey { key in unsafe key.withUnsafeBytes { unsafe [UInt8]($0) } } : nil
   }
 
   /// Removes a key; false when the table does not have it.

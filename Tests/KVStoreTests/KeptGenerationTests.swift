@@ -75,7 +75,9 @@ import Testing
     func tail(_ name: String, _ file: String) -> String { scratch.path("\(name)/tail/\(file)") }
   }
 
-  @Test("What a killed process had made durable of the tail is taken over, and nothing is missing", arguments: SeededGenerator.seeds(2, fresh: 1))
+  @Test(
+    "What a killed process had made durable of the tail is taken over, and nothing is missing",
+    arguments: SeededGenerator.seeds(2, fresh: 1))
   func takenOver(seed: UInt64) throws {
     var specimen = try Specimen(SeededGenerator(seed: seed))
     for round in 0..<3 {
@@ -143,7 +145,9 @@ import Testing
     }
   }
 
-  @Test("A damaged generation shows no wrong value, and the log repairs it", arguments: SeededGenerator.seeds(2, fresh: 1))
+  @Test(
+    "A damaged generation shows no wrong value, and the log repairs it",
+    arguments: SeededGenerator.seeds(2, fresh: 1))
   func damaged(seed: UInt64) throws {
     var specimen = try Specimen(SeededGenerator(seed: seed))
     let certificate = try #require(try specimen.killed("killed").first)
