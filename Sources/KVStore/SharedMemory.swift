@@ -56,11 +56,11 @@ final class SharedMemory: Sendable {
     static let logBytes = 16
     static let logBytesBefore = 17
     static let folds = 18
-    static let generation = 64
+    static let generation = 256
   }
 
-  private static let magicNumber: UInt64 = 0x0001_5348_5359_564B
-  private static let byteCount = 8 << 10
+  private static let magicNumber: UInt64 = 0x0002_5348_5359_564B
+  private static let byteCount = 12 << 10
   /// Generations that may exist at once: as many as there are words for them.
   static let maximumGenerations = byteCount / 8 - Word.generation
   private static let rememberedFolds = (Word.generation - Word.folds) / 2
@@ -306,18 +306,36 @@ final class SharedMemory: Sendable {
 
   // MARK: When the index was committed
 
-  /// Notes that the index's transaction `number` was committed at `time`; under the folding lock.
+  /// Notes that the index's transaction `number` was committed at `time`; under the folding lock. Of more than there are
+  /// words for, the further back the fewer are remembered: about one in every tenth of their age.
   func folded(_ number: Int, at time: UInt64) {
-    let count = load(Word.foldCount)
-    let place = Word.folds + Int(count) % SharedMemory.rememberedFolds * 2
-    store(place, UInt64(number))
-    store(place + 1, time)
-    store(Word.foldCount, count + 1)
+    var place = Int(load(Word.foldCount))
+    if place < SharedMemory.rememberedFolds {
+      store(Word.foldCount, UInt64(place + 1))
+    } else {
+      place = leastMissedFold(at: time)
+    }
+    store(Word.folds + place * 2, UInt64(number))
+    store(Word.folds + place * 2 + 1, time)
+  }
+
+  /// The place of the one whose neighbours lie the closest together for their age: what a reader is said to be too young
+  /// by when it is forgotten. Neither the first nor the last.
+  private func leastMissedFold(at now: UInt64) -> Int {
+    let times = (0..<SharedMemory.rememberedFolds).map { (time: load(Word.folds + $0 * 2 + 1), place: $0) }.sorted {
+      $0 < $1
+    }
+    func loss(_ index: Int) -> Double {
+      Double(times[index + 1].time - times[index - 1].time)
+        / (Double(max(now, times[index].time) - times[index].time) + 1_000)
+    }
+    let least = (1..<times.count - 1).min { loss($0) < loss($1) }
+    return times[least ?? 1].place
   }
 
   /// When the first remembered transaction after `number` was committed: a reader of that one is at least as old.
   func timeOfFold(after number: Int) -> UInt64? {
-    let count = Int(clamping: min(load(Word.foldCount), UInt64(SharedMemory.rememberedFolds)))
+    let count = min(Int(clamping: load(Word.foldCount)), SharedMemory.rememberedFolds)
     return (0..<count).map { (load(Word.folds + $0 * 2), load(Word.folds + $0 * 2 + 1)) }
       .filter { $0.0 > UInt64(number) }.min { $0.0 < $1.0 }?.1
   }
