@@ -77,6 +77,42 @@ struct CommandTests {
     #expect(text.status == 0 && text.text.contains("local version"))
   }
 
+  @Test("info names the process that has read for the longest, for how long, and what it holds back; a dead one no more")
+  func infoOldestReader() async throws {
+    let rows = (0..<3_000).map { (key: Array("key \($0)".utf8), value: [UInt8](repeating: 0x61, count: 200)) }
+    let store = try await place.store("s", rows)
+    func information() async throws -> [String: Any] { try await place.run("info", store, "--json").object() }
+    let quiet = try await information()
+    for name in ["oldestReaderProcess", "oldestReaderSeconds", "oldestReaderHeldBytes"] {
+      #expect(quiet[name] is NSNull, "\(name)")
+    }
+    // Nobody takes more of what it prints: it waits in the middle of its snapshot.
+    let reader = try place.start("dump", store)
+    try #require(!reader.readSome().isEmpty)
+    let writer = try place.start("load", store)
+    let lines = rows.flatMap { Workplace.line($0.key, $0.value) }
+    for _ in 0..<4 { try #require(writer.write(lines)) }
+    let deadline = ContinuousClock.now + .seconds(30)
+    var held = try await information()
+    while held["oldestReaderSeconds"] as? Int ?? 0 < 1, ContinuousClock.now < deadline {
+      try await Task.sleep(for: .milliseconds(100))
+      held = try await information()
+    }
+    #expect(held["oldestReaderProcess"] as? Int == Int(reader.identifier))
+    #expect(try #require(held["oldestReaderSeconds"] as? Int) >= 1)
+    #expect(try #require(held["oldestReaderHeldBytes"] as? Int) > 100_000)
+    let text = try await place.run("info", store).text
+    #expect(text.contains("oldest reader") && text.contains("process \(reader.identifier), for "))
+    reader.kill(SIGKILL)
+    _ = await reader.wait()
+    while !(try await information()["oldestReaderProcess"] is NSNull) {
+      try #require(ContinuousClock.now < deadline, "a reader that is dead holds nothing back")
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    writer.closeInput()
+    #expect(await writer.wait().status == 0)
+  }
+
   @Test("log prints every change in order, from a version on")
   func log() async throws {
     let store = try await place.store("s")
