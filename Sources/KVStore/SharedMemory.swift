@@ -309,7 +309,7 @@ final class SharedMemory: Sendable {
   /// Notes that the index's transaction `number` was committed at `time`; under the folding lock. Of more than there are
   /// words for, the further back the fewer are remembered: about one in every tenth of their age.
   func folded(_ number: Int, at time: UInt64) {
-    var place = Int(load(Word.foldCount))
+    var place = Int(clamping: load(Word.foldCount))
     if place < SharedMemory.rememberedFolds {
       store(Word.foldCount, UInt64(place + 1))
     } else {

@@ -77,7 +77,7 @@ struct CommandTests {
     #expect(text.status == 0 && text.text.contains("local version"))
   }
 
-  @Test("info names the process that has read for the longest, for how long, and what it holds back; a dead one no more")
+  @Test("info names the process that has read for the longest, for how long, and what it holds back, while it lives")
   func infoOldestReader() async throws {
     let rows = (0..<3_000).map { (key: Array("key \($0)".utf8), value: [UInt8](repeating: 0x61, count: 200)) }
     let store = try await place.store("s", rows)
