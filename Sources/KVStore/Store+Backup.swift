@@ -188,7 +188,6 @@ private struct BackupTarget {
 
   /// Makes a store of it. Durable.
   func publish(_ manifest: StoreManifest) throws {
-    try directory.synchronize(directory: directory.path)
     try directory.publish()
     lock.release()
   }

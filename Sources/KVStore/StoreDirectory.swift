@@ -107,8 +107,10 @@ struct StoreDirectory {
     }
   }
 
-  /// Makes the directory a store, or another one than it was: gives the manifest that is ready its name. Durable.
+  /// Makes the directory a store, or another one than it was: gives the manifest that is ready its name, once everything
+  /// else has its own. Durable.
   func publish() throws(StoreError) {
+    try synchronize(directory: path)
     guard unsafe rename(creating, self.manifest) == 0 else {
       let number = errno
       throw StoreError(.init(errno: number), "cannot finish the store: \(describe(errno: number)).", path: path)

@@ -11,17 +11,12 @@ final class ChildProcess: Sendable {
   private let lines = Mutex<[String]>([])
   private let hasEnded = Mutex(false)
 
-  init(_ arguments: String...) throws {
+  /// `environment` is added to that of this process.
+  init(_ arguments: String..., environment: [String: String] = [:]) throws {
     process = Process()
-    // Products lie beside the bundle of the tests.
-    var folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-    while !FileManager.default.isExecutableFile(atPath: folder.appending(path: "StoreProcess").path) {
-      let above = folder.deletingLastPathComponent()
-      try #require(above.path != folder.path, "StoreProcess lies beside the tests")
-      folder = above
-    }
-    process.executableURL = folder.appending(path: "StoreProcess")
+    process.executableURL = try ChildProcess.executable()
     process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     let output = Pipe()
     process.standardOutput = output
     process.standardInput = input
@@ -39,6 +34,17 @@ final class ChildProcess: Sendable {
       }
       hasEnded.withLock { $0 = true }
     }
+  }
+
+  /// Products lie beside the bundle of the tests.
+  static func executable() throws -> URL {
+    var folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+    while !FileManager.default.isExecutableFile(atPath: folder.appending(path: "StoreProcess").path) {
+      let above = folder.deletingLastPathComponent()
+      try #require(above.path != folder.path, "StoreProcess lies beside the tests")
+      folder = above
+    }
+    return folder.appending(path: "StoreProcess")
   }
 
   deinit { if process.isRunning { signal(SIGKILL) } }

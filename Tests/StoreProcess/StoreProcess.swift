@@ -19,6 +19,10 @@ struct StoreProcess {
     options.leaseMilliseconds = 500
     let files = DyingFileSystem()
     options.fileSystem = files
+    if arguments[0] == "compact" {
+      try Store.compact(at: arguments[1])
+      return
+    }
     let store: Store
     do {
       store = try await Store.open(at: arguments[1], options: options)
@@ -38,6 +42,9 @@ struct StoreProcess {
       say(code { try store.putBlocking("outcome unknown", for: "key") })
     case "equal": try equal(store)
     case "fill": try fill(store, changes: Int(rest[0])!)
+    case "put": try store.putBlocking(rest[1], for: rest[0])
+    case "backup": try store.backupBlocking(to: rest[0])
+    case "memory": try await memory(store, rows: rest.map { Int($0)! })
     case "echo": try echo(store)
     case "follow": try await follow(store)
     case "hold": try hold(store)
