@@ -1,0 +1,42 @@
+// Memory: what goes through all of a store takes as much of it for many rows as for few.
+
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct MemoryTests {
+  #if os(Linux)
+    /// `KVSYNC_ROWS` has the number of rows of the long run.
+    @Test("Writing, scanning, counting, following, backing up and deleting take no more memory for four times the rows")
+    func isFlat() async throws {
+      let many = Int(ProcessInfo.processInfo.environment["KVSYNC_ROWS"] ?? "") ?? 32_000
+      // Enough of them to fill the largest transaction of the index.
+      let few = many / 4
+      let scratch = try Scratch()
+      // One heap, which gives back what is large: what is seen is what the store holds, and not what eight heaps keep. What
+      // is allocated once, for good, the first rows have seen.
+      let child = try ChildProcess(
+        "memory", scratch.path("store"), "\(few)", "\(few)", "\(many)",
+        environment: ["MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"])
+      #expect(try await child.line() == "open")
+      var peaks: [String: [Int: Int]] = [:]
+      while case let line = try await child.line(within: 300), line != "closed" {
+        let words = line.split(separator: " ")
+        let numbers = words.dropFirst().compactMap { Int($0) }
+        try #require(numbers.count == 3, "\(line)")
+        #expect(numbers[0] == numbers[1], "\(line)")
+        peaks[String(words[0]), default: [:]][numbers[0]] = numbers[2]
+      }
+      #expect(peaks.keys.sorted() == ["backup", "changes", "count", "delete", "keys", "query", "scan", "write"])
+      for (operation, peak) in peaks.sorted(by: { $0.key < $1.key }) {
+        let (before, after) = (try #require(peak[few]), try #require(peak[many]))
+        print("\(operation): \(before) then \(after) bytes")
+        // The rows are 15 million bytes more, their keys alone two when each is an array. Of some batches or pages there are
+        // now two at a time and now three.
+        let noise = ["keys", "count", "delete"].contains(operation) ? 3 << 19 : 4 << 20
+        #expect(after - before < noise, "\(operation): \(before) then \(after) bytes")
+        #expect(after < 20 << 20, "\(operation): \(after) bytes")
+      }
+    }
+  #endif
+}
