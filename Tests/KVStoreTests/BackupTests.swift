@@ -376,6 +376,38 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: scratch.path("copy")))
   }
 
+  @Test("A copy that the disk did not keep as it was written is no backup, and nothing is left of it", arguments: 0..<3)
+  func copyIsVerified(part: Int) throws {
+    let source = try Store.openBlocking(at: scratch.path("source"))
+    for index in 0..<20 { try source.putBlocking("value of \(index)", for: "key of \(index)") }
+    let copy = scratch.path("copy")
+    var calls = 0
+    try source.backupBlocking(to: copy) { _ in calls += 1 }
+    try FileManager.default.removeItem(atPath: copy)
+    // The same again, and when all of it is copied and nothing looked at yet, a byte of a value, a key or the log turns.
+    let last = calls
+    calls = 0
+    func damage() throws {
+      let log = try #require(FileManager.default.contentsOfDirectory(atPath: copy + "/undelivered").min())
+      let file = URL(fileURLWithPath: part < 2 ? copy + "/index.mdb" : "\(copy)/undelivered/\(log)")
+      let text = Data((part == 1 ? "key of 7" : "value of 7").utf8)
+      let place = try #require(try Data(contentsOf: file).range(of: text)?.upperBound) - 1
+      let handle = try FileHandle(forUpdating: file)
+      try handle.seek(toOffset: UInt64(place))
+      try handle.write(contentsOf: Data("8".utf8))
+      try handle.close()
+    }
+    let result = code {
+      try source.backupBlocking(to: copy) { _ in
+        calls += 1
+        if calls == last { try damage() }
+      }
+    }
+    #expect(calls == last && result == .corrupt)
+    #expect(!FileManager.default.fileExists(atPath: copy))
+    #expect(try source.backupBlocking(to: copy).keys == 20)
+  }
+
   @Test("A full disk fails the backup and leaves nothing", .enabled(if: SmallDisk.isAvailable))
   func fullDisk() throws {
     let source = try Store.openBlocking(at: scratch.path("source"))
