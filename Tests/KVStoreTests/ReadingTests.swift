@@ -3,6 +3,7 @@
 import Foundation
 import KVLog
 import KVStore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -181,35 +182,83 @@ import Testing
     try store.closeBlocking()
   }
 
-  @Test("Values of 16 MiB, one after the other, hold up neither reads nor small writes")
+  /// `KVSYNC_VALUES` has the number of values of the long run: more than the tail holds, so that the folder is behind.
+  @Test("Values of 16 MiB, one after the other, hold up neither reads nor small writes of other threads")
   func largeValuesDoNotStall() async throws {
+    let count = Int(ProcessInfo.processInfo.environment["KVSYNC_VALUES"] ?? "") ?? 5
     let scratch = try Scratch()
     let store = try await Store.open(at: scratch.path("store"))
     try await store.put("v", for: "small")
     let large = [UInt8](repeating: 3, count: LogLimits.maximumValueBytes)
-    let start = ContinuousClock.now
-    let writer = Task {
-      for number in 0..<3 { try await store.put(large, for: "large\(number % 2)") }
-      return (ContinuousClock.now - start) / 3
+    let disk = try (0..<3).map { _ in try timeToWrite(large, to: scratch.path("plain")) }.max() ?? .zero
+    let reads = RepeatingThread {
+      let bytes = try store.value(for: "small")?.count
+      #expect(bytes == 1)
     }
-    var slowestRead = Duration.zero
-    var slowestWrite = Duration.zero
-    var count = 0
-    while store.counters().localVersion < 4 + UInt64(count) {
-      let before = ContinuousClock.now
-      #expect(try store.value(for: "small")?.count == 1)
-      let between = ContinuousClock.now
-      try await store.put("\(count % 10)", for: "small", durability: .relaxed)
-      count += 1
-      slowestRead = max(slowestRead, between - before)
-      slowestWrite = max(slowestWrite, ContinuousClock.now - between)
+    let writes = RepeatingThread { try store.putBlocking("w", for: "small", durability: .relaxed) }
+    var values: [Duration] = []
+    for number in 0..<count {
+      let start = ContinuousClock.now
+      try await store.put(large, for: "large\(number % 4)")
+      values.append(ContinuousClock.now - start)
     }
-    let oneValue = try await writer.value
-    // A write waits for the one that is under way, and no more than one that came before it.
-    #expect(slowestRead < oneValue + .milliseconds(200), "read \(slowestRead), a value \(oneValue)")
-    #expect(slowestWrite < oneValue * 4 + .milliseconds(500), "write \(slowestWrite), a value \(oneValue)")
-    #expect(try store.value(for: "large1") == large)
+    let (read, write, value) = (try reads.end(), try writes.end(), Latencies(values))
+    print("read \(read); small write \(write); value \(value); 16 MiB written to the disk \(disk)")
+    // Reads wait for nobody, whatever the folder has to do; on a machine that runs other tests too they wait for a core.
+    #expect(read.percentile99 < .milliseconds(20) && read.longest < .milliseconds(250), "\(read)")
+    // A write waits for the group that is under way, and for what shares its own.
+    #expect(write.longest < max(.seconds(1), disk * 5), "\(write), the disk \(disk)")
+    #expect(value.longest < max(.seconds(1), disk * 5), "\(value), the disk \(disk)")
+    #expect(try store.value(for: "large\((count - 1) % 4)") == large)
     try await store.close()
+  }
+}
+
+/// What the disk takes for so many bytes, in the middle of whatever else it has to do.
+private func timeToWrite(_ bytes: [UInt8], to path: String) throws -> Duration {
+  let start = ContinuousClock.now
+  let file = try PosixFileSystem().open(path, .create)
+  try file.write(bytes.bytes, at: 0)
+  try file.synchronizeData()
+  return ContinuousClock.now - start
+}
+
+/// How long many calls took.
+private struct Latencies: CustomStringConvertible {
+  private let sorted: [Duration]
+
+  init(_ durations: [Duration]) { sorted = durations.sorted() }
+
+  var count: Int { sorted.count }
+  var median: Duration { sorted[count / 2] }
+  var percentile99: Duration { sorted[count * 99 / 100] }
+  var longest: Duration { sorted[count - 1] }
+  var description: String { "\(count): median \(median), 99 % \(percentile99), longest \(longest)" }
+}
+
+/// A thread that calls its body again and again until it is told to end.
+private final class RepeatingThread: Sendable {
+  private let isOver = Atomic(false)
+  private let durations = Mutex<[Duration]>([])
+  private let thread = Mutex<RunningThread?>(nil)
+
+  init(_ body: @escaping @Sendable () throws -> Void) {
+    let running = RunningThread { [self] in
+      while !isOver.load(ordering: .acquiring) {
+        let start = ContinuousClock.now
+        try body()
+        let took = ContinuousClock.now - start
+        durations.withLock { $0.append(took) }
+        usleep(500)
+      }
+    }
+    thread.withLock { $0 = running }
+  }
+
+  func end() throws -> Latencies {
+    isOver.store(true, ordering: .releasing)
+    try thread.withLock { $0 }?.join()
+    return Latencies(durations.withLock { $0 })
   }
 }
 
