@@ -408,7 +408,9 @@ import Testing
     #expect(try source.backupBlocking(to: copy).keys == 20)
   }
 
-  @Test("A full disk fails the backup and leaves nothing", .enabled(if: SmallDisk.isAvailable))
+  @Test(
+    "A full disk fails the backup and leaves nothing",
+    .enabled(if: SmallDisk.isAvailable, "Needs root, and leave to mount."))
   func fullDisk() throws {
     let source = try Store.openBlocking(at: scratch.path("source"))
     let value = [UInt8](repeating: 1, count: 60_000)

@@ -51,7 +51,7 @@ final class SmallDisk: Sendable {
   }
 }
 
-@Suite(.enabled(if: SmallDisk.isAvailable)) struct DiskTests {
+@Suite(.enabled(if: SmallDisk.isAvailable, "Needs root, and leave to mount.")) struct DiskTests {
   @Test("A full disk fails the write in question, loses nothing, and writing works again afterwards")
   func fullDisk() async throws {
     let disk = try SmallDisk(kilobytes: 6 << 10)

@@ -158,7 +158,9 @@ struct BadInputTests {
   /// As root every file may be read: the tool is then run as the user "nobody".
   static let canBeSomebodyElse = getuid() != 0 || FileManager.default.isExecutableFile(atPath: "/usr/bin/setpriv")
 
-  @Test("A store that may not be read or written: status 12", .enabled(if: canBeSomebodyElse))
+  @Test(
+    "A store that may not be read or written: status 12",
+    .enabled(if: canBeSomebodyElse, "Needs setpriv, to become another user."))
   func notAllowed() async throws {
     let store = try await place.store("s", [([0x61], [0x62])])
     let tool = place.file("kvsync")
@@ -189,7 +191,7 @@ struct BadInputTests {
 
   @Test(
     "A full disk: status 15, every acknowledged commit stays, and with more space writing goes on",
-    .enabled(if: canMount))
+    .enabled(if: canMount, "Needs root, and leave to mount."))
   func fullDisk() async throws {
     let disk = place.file("disk")
     try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
@@ -221,7 +223,9 @@ struct BadInputTests {
     #expect(try await place.shell("umount '\(disk)'").status == 0)
   }
 
-  @Test("init on a disk without room: status 15, and it works once there is room", .enabled(if: canMount))
+  @Test(
+    "init on a disk without room: status 15, and it works once there is room",
+    .enabled(if: canMount, "Needs root, and leave to mount."))
   func fullAtOnce() async throws {
     let disk = place.file("tiny")
     try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)

@@ -122,7 +122,7 @@ struct HubTroubleTests {
 
   @Test(
     "A hub on a full disk: status 15 and a summary; it says so once, and with room everything goes on by itself",
-    .enabled(if: BadInputTests.canMount))
+    .enabled(if: BadInputTests.canMount, "Needs root, and leave to mount."))
   func fullHub() async throws {
     let disk = place.file("hub")
     try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)

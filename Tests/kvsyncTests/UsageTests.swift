@@ -92,7 +92,8 @@ struct UsageTests {
   }()
 
   @Test(
-    "A port that this user may not listen on: status 12, and which ports are free", .enabled(if: hasPrivilegedPorts))
+    "A port that this user may not listen on: status 12, and which ports are free",
+    .enabled(if: hasPrivilegedPorts, "Needs a user for whom some ports are kept."))
   func privilegedPort() async throws {
     let tool = place.file("kvsync")
     #expect(try await place.shell(#"cp "$kvsync" "$1"; chmod 777 "$2""#, tool, place.path).status == 0)
@@ -166,7 +167,8 @@ struct UsageTests {
   }
 
   @Test(
-    "init that runs out of space can be run again, whatever it had made by then", .enabled(if: BadInputTests.canMount))
+    "init that runs out of space can be run again, whatever it had made by then",
+    .enabled(if: BadInputTests.canMount, "Needs root, and leave to mount."))
   func initMidway() async throws {
     let disk = place.file("disk")
     try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
