@@ -65,14 +65,14 @@ final class Folder: Sendable {
     }
   }
 
-  /// Folds what is left, the live generation too: the thread has ended, and no process writes any more. A full disk
-  /// leaves the rest to the next opening, which replays it.
+  /// Folds what is left, the live generation too: the thread has ended, and no process writes any more. A full disk, or as
+  /// many reads as there can be, leaves the rest to the next opening, which replays it.
   func finish(_ core: StoreCore) throws {
     if let failure = core.publication.failure { throw failure }
     do {
       try fold(core.tail.oldestFirst(live: true), core)
       try giveBackLog(core)
-    } catch let error where StoreError.isFull(error) {}
+    } catch let error where StoreError.isFull(error) || StoreError.isOutOfReaders(error) {}
   }
 
   private func run(_ core: StoreCore) {
@@ -110,6 +110,9 @@ final class Folder: Sendable {
         if core.reserve.restore() { pressed.store(false, ordering: .relaxed) }
       } catch let error where StoreError.isFull(error) {
         pause(StoreError.published(error, path: core.path), core)
+      } catch let error where StoreError.isOutOfReaders(error) {
+        // Until some of the reads end, writers wait at worst.
+        sleep(seconds: 0.1)
       } catch {
         _ = core.poison(error)
         state.update { $0.isStopping = true }

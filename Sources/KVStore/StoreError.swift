@@ -46,6 +46,9 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case readOnly
     /// The version asked for is no longer in the log; ``StoreError/availableVersion`` is.
     case expired
+    /// 510 reads are under way, of all processes with the store open together: snapshots, scans, and closures that read. A
+    /// transaction that reads counts too. What is read ends when its closure or its scan does.
+    case tooManyReads
     /// Replication state that does not fit what this store knows.
     case replication
     /// Any other failure reported by the operating system.
@@ -101,6 +104,15 @@ extension StoreError {
     }
   }
 
+  /// Whether the reason is that there are as many reads as there can be.
+  static func isOutOfReaders(_ error: any Error) -> Bool {
+    switch error {
+    case let error as LMDBError: error.code == .readersFull
+    case let error as StoreError: error.code == .tooManyReads
+    default: false
+    }
+  }
+
   package init(_ error: LogError, path: String) {
     let code: Code =
       switch error.kind {
@@ -133,6 +145,12 @@ extension StoreError {
       self.init(
         .inUse,
         "this process has the store open, or a read of it has yet to end. Use that handle, or let the read end.",
+        path: path)
+      return
+    }
+    if error.code == .readersFull {
+      self.init(
+        .tooManyReads, "as many reads are under way as there can be, of all processes together. Let some of them end.",
         path: path)
       return
     }

@@ -33,7 +33,9 @@ extension Failure {
     case .corrupt: .corrupt
     case .full: .full
     case .keyEmpty, .keyTooLong, .valueTooLong, .commitTooLarge: .usage
-    case .conditionFailed, .exists, .newerFormat, .poisoned, .closed, .expired, .replication, .system: .failed
+    case .conditionFailed, .exists, .newerFormat, .poisoned, .closed, .expired, .tooManyReads, .replication,
+      .system:
+      .failed
     }
   }
 

@@ -76,6 +76,44 @@ import Testing
     #expect(try Store.verify(at: path).keys == 1)
   }
 
+  @Test(
+    "A read beyond 510 at a time is refused with a reason; writes go on, and what is sealed is folded when reads end",
+    .timeLimit(.minutes(1)))
+  func tooManyReads() async throws {
+    let scratch = try Scratch()
+    var options = Store.Options()
+    options.generationBytes = 512 << 10
+    let store = try await Store.open(at: scratch.path("store"), options: options)
+    try await store.put("v", for: "k")
+    var snapshots: [Snapshot] = []
+    var refusal: StoreError?
+    do {
+      while snapshots.count < 600 { snapshots.append(try store.read { $0 }) }
+    } catch { refusal = error as? StoreError }
+    #expect(snapshots.count == 510)
+    #expect(refusal?.code == .tooManyReads)
+    // More than a generation, so that there is one to fold.
+    for round in 0..<4 {
+      try await store.write { transaction in
+        for number in 0..<100 { try transaction.put([UInt8](repeating: 1, count: 1_000), for: "\(round)/\(number)") }
+      }
+    }
+    try await Task.sleep(for: .milliseconds(300))
+    try await store.put("w", for: "k")
+    #expect(text(try snapshots[509].value(for: "k")) == "v")
+    snapshots = []
+    #expect(text(try store.value(for: "k")) == "w")
+    // The folder has waited for them.
+    let deadline = ContinuousClock.now + .seconds(10)
+    while try store.information().tailBytes > 512 << 10 {
+      try #require(ContinuousClock.now < deadline, "what is sealed is folded")
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(try store.count() == 401)
+    try await store.close()
+    #expect(try Store.verify(at: scratch.path("store")).keys == 401)
+  }
+
   enum Policy {
     case localWins, remoteWins, lastWriterWins, merge
 
