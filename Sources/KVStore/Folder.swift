@@ -162,7 +162,7 @@ final class Folder: Sendable {
           try certify(core.tail.oldestFirst(live: false), after: start, core)
         }
       }
-    } catch let error where !StoreError.isFull(error) {
+    } catch let error where !StoreError.isFull(error) && !StoreError.isOutOfReaders(error) {
       // Should it be the generations that are damaged, the log can repair them.
       core.tail.revokeCertificates()
       throw error
