@@ -96,14 +96,26 @@ package final class ReplicationLog: Sendable {
 
   /// As `synchronize`, but blocks may be appended meanwhile, which it does not cover. Gives what is durable now.
   package func synchronizeAside() throws(LogError) -> LogPosition? {
-    guard let (file, end) = writer.withLock({ $0.unsynchronized }) else { return nil }
+    guard let (file, end, retractions) = writer.withLock({ $0.unsynchronized }) else { return nil }
     do {
       try file.synchronizeData()
     } catch {
       throw writer.withLock { $0.failed(error) }
     }
-    writer.withLock { $0.synchronized(through: end) }
+    writer.withLock { $0.synchronized(through: end, retractions) }
     return end
+  }
+
+  /// Makes durable what lies before `position`, where another process has ended a block; blocks may be appended meanwhile.
+  package func synchronize(through position: LogPosition) throws(LogError) {
+    let path = configuration.path(ofSegment: position.segment)
+    do throws(SystemError) {
+      try configuration.fileSystem.open(path, .write).synchronizeData()
+    } catch {
+      // A segment is durable before the next one begins, and so is what has been given back since.
+      if error.isMissing { return }
+      throw LogError(error, "synchronise the log", file: path, offset: position.offset, version: position.version)
+    }
   }
 
   /// Takes back the block that was appended last, durably: it was never there.
@@ -129,8 +141,11 @@ package final class ReplicationLog: Sendable {
         throw LogError(error, "synchronise the segment", file: path, version: newest.firstVersion)
       }
     }
-    let recovered = try Self.recovered(configuration, after: position, body)
-    writer.withLock { $0 = recovered }
+    var recovered = try Self.recovered(configuration, after: position, body)
+    writer.withLock { writer in
+      recovered.retractions = writer.retractions + 1
+      writer = recovered
+    }
   }
 
   /// Synchronises, and gives back the space that was written ahead. Further appends are refused.

@@ -21,6 +21,8 @@ struct SegmentWriter {
   private var step: Int
   /// Where the last block begins; the end while there is none that could be taken back.
   private var lastBlock: LogPosition
+  /// How often blocks were taken back: an end that was seen before the last time may not be in the log any more.
+  var retractions = 0
   private(set) var isPoisoned = false
 
   private static let pageBytes: UInt64 = 4096
@@ -117,16 +119,19 @@ struct SegmentWriter {
     end = lastBlock
     writtenAhead = end.offset
     synchronizedThrough = end.offset
+    retractions += 1
   }
 
   /// What has to be synchronised, by whoever has the time, for the log to be durable up to its present end.
-  var unsynchronized: (file: any LogFile, end: LogPosition)? {
-    synchronizedThrough < end.offset ? (file, end) : nil
+  var unsynchronized: (file: any LogFile, end: LogPosition, retractions: Int)? {
+    synchronizedThrough < end.offset ? (file, end, retractions) : nil
   }
 
-  /// `end`, or the end of an older segment, is durable.
-  mutating func synchronized(through end: LogPosition) {
-    if end.segment == self.end.segment { synchronizedThrough = max(synchronizedThrough, end.offset) }
+  /// `end`, or the end of an older segment, is durable, unless blocks were taken back since `retractions` were counted:
+  /// others may lie in their place.
+  mutating func synchronized(through end: LogPosition, _ retractions: Int) {
+    guard end.segment == self.end.segment, retractions == self.retractions else { return }
+    synchronizedThrough = max(synchronizedThrough, end.offset)
   }
 
   /// The outcome of somebody else's synchronisation is unknown.

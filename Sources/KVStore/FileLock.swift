@@ -36,9 +36,9 @@ final class FileLock: Sendable {
 
   /// Waits for the lock; false when somebody else still has it after `seconds`.
   func lock(within seconds: Double) throws(StoreError) -> Bool {
-    let deadline = Date(timeIntervalSinceNow: seconds)
+    let deadline = Deadline(secondsFromNow: seconds)
     while !(try tryLock()) {
-      if Date() > deadline { return false }
+      if deadline.isOver { return false }
       usleep(5_000)
     }
     return true

@@ -141,7 +141,7 @@ final class Folder: Sendable {
     guard 2 * sealed.count < StoreLimits.sealedGenerations, try core.index.isThin(sealed) else { return false }
     try certify(sealed, after: core.index.foldedState() ?? StoreState(start: core.identity), core)
     let before = core.memory.sequence
-    let deadline = Date(timeIntervalSinceNow: StoreLimits.foldIdleSeconds)
+    let deadline = Deadline(secondsFromNow: StoreLimits.foldIdleSeconds)
     return state.wait(until: deadline) { state, timedOut in
       if state.isStopping || core.memory.generations.sealedCount > sealed.count { return true }
       return timedOut ? core.memory.sequence != before : nil
@@ -183,7 +183,7 @@ final class Folder: Sendable {
 
   /// Until somebody has written, or has freed space some other way.
   private func rest() {
-    let deadline = Date(timeIntervalSinceNow: 1)
+    let deadline = Deadline(secondsFromNow: 1)
     var isFirst = true
     state.wait(until: deadline) { state, timedOut in
       defer { isFirst = false }
@@ -199,7 +199,7 @@ final class Folder: Sendable {
   }
 
   private func sleep(seconds: Double) {
-    let deadline = Date(timeIntervalSinceNow: seconds)
+    let deadline = Deadline(secondsFromNow: seconds)
     state.wait(until: deadline) { state, timedOut in state.isStopping || timedOut ? () : nil }
   }
 

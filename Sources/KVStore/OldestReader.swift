@@ -33,6 +33,15 @@ extension StoreCore {
   }
 }
 
+extension Store {
+  /// The processes that have a reader in the index or in a generation of the tail, dead ones included.
+  package func readingProcesses() throws -> Set<Int32> {
+    let core = try core()
+    let environments = [core.index.environment] + (try core.tail.oldestFirst(live: true).map(\.environment))
+    return Set(try environments.flatMap { try $0.openReaders().map(\.process) })
+  }
+}
+
 extension ReadOnlyStore {
   /// Of other processes; nil also when none of them has the store open for writing.
   func oldestReader() throws -> OldestReader? {

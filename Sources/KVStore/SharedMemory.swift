@@ -55,7 +55,8 @@ final class SharedMemory: Sendable {
     static let logDurable = 15
     static let logBytes = 16
     static let logBytesBefore = 17
-    static let folds = 18
+    static let lastRelaxed = 18
+    static let folds = 19
     static let generation = 256
   }
 
@@ -253,10 +254,19 @@ final class SharedMemory: Sendable {
     }
   }
 
-  /// Every commit up to this version is durable; moved under the writer's lock.
-  var durableVersion: Version {
-    get { load(Word.durableVersion) }
-    set { store(Word.durableVersion, newValue) }
+  /// Every commit up to this version is durable.
+  var durableVersion: Version { load(Word.durableVersion) }
+  func raiseDurableVersion(to version: Version) {
+    while case let present = durableVersion, present < version {
+      if unsafe shared_exchange(words + Word.durableVersion, present, version) != 0 { return }
+    }
+  }
+
+  /// When a group was last written that was not durable, in milliseconds of the monotonic clock; moved under the writer's
+  /// lock.
+  var lastRelaxed: UInt64 {
+    get { load(Word.lastRelaxed) }
+    set { store(Word.lastRelaxed, newValue) }
   }
 
   /// Bytes of acknowledged log to keep: the most that any process asks for.
@@ -309,28 +319,23 @@ final class SharedMemory: Sendable {
   /// Notes that the index's transaction `number` was committed at `time`; under the folding lock. Of more than there are
   /// words for, the further back the fewer are remembered: about one in every tenth of their age.
   func folded(_ number: Int, at time: UInt64) {
-    var place = Int(clamping: load(Word.foldCount))
-    if place < SharedMemory.rememberedFolds {
-      store(Word.foldCount, UInt64(place + 1))
-    } else {
-      place = leastMissedFold(at: time)
-    }
-    store(Word.folds + place * 2, UInt64(number))
-    store(Word.folds + place * 2 + 1, time)
+    let count = load(Word.foldCount)
+    let place = Word.folds + 2 * (count < UInt64(SharedMemory.rememberedFolds) ? Int(count) : dispensableFold(time))
+    // While it changes nobody is younger than the entry.
+    store(place, 0)
+    store(place + 1, time)
+    store(place, UInt64(number))
+    store(Word.foldCount, count + 1)
   }
 
-  /// The place of the one whose neighbours lie the closest together for their age: what a reader is said to be too young
-  /// by when it is forgotten. Neither the first nor the last.
-  private func leastMissedFold(at now: UInt64) -> Int {
-    let times = (0..<SharedMemory.rememberedFolds).map { (time: load(Word.folds + $0 * 2 + 1), place: $0) }.sorted {
-      $0 < $1
-    }
-    func loss(_ index: Int) -> Double {
-      Double(times[index + 1].time - times[index - 1].time)
-        / (Double(max(now, times[index].time) - times[index].time) + 1_000)
-    }
-    let least = (1..<times.count - 1).min { loss($0) < loss($1) }
-    return times[least ?? 1].place
+  /// The place of the entry that is missed least: the next one is nearly as old. So the ages of old readers stay about
+  /// right, however many folds come after.
+  private func dispensableFold(_ now: UInt64) -> Int {
+    let folds = (0..<SharedMemory.rememberedFolds).map { (place: $0, time: load(Word.folds + $0 * 2 + 1)) }
+      .sorted { $0.time < $1.time }
+    let nexts = folds.dropFirst().map(\.time) + [now]
+    let losses = zip(folds, nexts).map { fold, next in Double(next - fold.time) / Double(max(1, now - fold.time)) }
+    return folds[losses.indices.min { losses[$0] < losses[$1] } ?? 0].place
   }
 
   /// When the first remembered transaction after `number` was committed: a reader of that one is at least as old.

@@ -25,6 +25,8 @@ extension Store {
     package var fileSystem: any LogFileSystem = PosixFileSystem()
     package var generationBytes = StoreLimits.largestGenerationBytes
     package var leaseMilliseconds = StoreLimits.leaseMilliseconds
+    /// The name of the network file system that holds the path, if one does.
+    package var network: @Sendable (String) -> String? = { FileSystemKind.network(holding: $0) }
 
     /// The defaults.
     public init() {}
@@ -61,16 +63,20 @@ extension Store {
   /// a crash what fits into the tail, after a clean close nothing. Any number of processes may have a store open, each of
   /// them once; only the first to open it has anything to recover.
   ///
-  /// Throws ``StoreError``: `noStore`, `foreign`, `newerFormat`, `inUse` (this process has it open; or another one has been
-  /// opening or closing it for 30 s), `notAllowed` (permissions; a network file system), `corrupt`, `full`, `system`; for
+  /// Throws ``StoreError``: `noStore`, `foreign`, `newerFormat`, `inUse` (this process has it open, or was forked from one that
+  /// had a store open; or another one has been opening or closing it for 30 s), `notAllowed` (permissions; a network file system), `corrupt`, `full`, `system`; for
   /// reading also `expired`, when the writer was faster ten times.
   public static func open(at path: String, options: Options = Options()) async throws -> Store {
-    try await onBlockingThread { try openBlocking(at: path, options: options) }
+    // In a forked child there is no thread that the work could be left to.
+    try ForkGuard.refuse(path)
+    return try await onBlockingThread { try openBlocking(at: path, options: options) }
   }
 
   /// As ``open(at:options:)``, blocking the calling thread; throws the same.
   public static func openBlocking(at path: String, options: Options = Options()) throws -> Store {
     do {
+      try ForkGuard.refuse(path)
+      if let name = options.network(path) { throw FileSystemKind.refusal(name, path) }
       return options.readOnly ? try openForReading(path, options) : try openForWriting(path, options)
     } catch {
       throw StoreError.published(error, path: path)
@@ -91,13 +97,11 @@ extension Store {
   }
 
   private static func openForWriting(_ path: String, _ options: Options) throws -> Store {
-    ForkGuard.install()
     let directory = StoreDirectory(path: path)
     if try directory.content() == .vacant {
       guard options.createIfMissing else { throw noStore(path) }
       try directory.make()
     }
-    try FileSystemKind.refuseNetwork(path)
     let locks = try StoreLocks(directory)
     let (core, manifest) = try locks.whileOpening { isAlone throws -> (StoreCore, StoreManifest) in
       var manifest = try findOrCreate(directory, isAlone: isAlone, options)

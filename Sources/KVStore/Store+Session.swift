@@ -6,7 +6,7 @@
 // - Nothing leaves the store that a loss of power could take from it.
 
 import Foundation
-import KVLog
+package import KVLog
 import Synchronization
 
 extension Store {
@@ -45,6 +45,11 @@ extension Store {
   var lease: UInt64 {
     guard case .writable(let core)? = try? backing() else { return 0 }
     return core.lease.load(ordering: .sequentiallyConsistent)
+  }
+
+  /// Every commit up to this version is durable, as far as is known.
+  package var durableVersion: Version {
+    get throws { try core().memory.durableVersion }
   }
 
   /// Waits until everything published is durable, relaxed writes too.

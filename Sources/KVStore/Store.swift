@@ -156,7 +156,9 @@ public final class Store: Sendable {
   func backing() throws(StoreError) -> Backing {
     guard !isForked else {
       throw StoreError(
-        .inUse, "the store was opened before this process was forked. Open it in this process.", path: path)
+        .inUse,
+        "this process is a forked child of the one that opened the store, to which the handle belongs. Open the store in a process that executes a program of its own.",
+        path: path)
     }
     guard let backing = contents.withLock({ $0.backing }) else {
       throw StoreError(.closed, StoreError.closed.message, path: path)

@@ -103,7 +103,7 @@ final class StoreCore: Sendable {
     let end = log.end
     let durable = log.synchronizedThrough
     memory.logEnd = SharedMemory.LogEnd(segment: end.segment, offset: end.offset, durable: durable)
-    if durable == end.offset { memory.durableVersion = state.version }
+    if durable == end.offset { memory.raiseDurableVersion(to: state.version) }
   }
 
   // MARK: Failure
@@ -117,7 +117,8 @@ final class StoreCore: Sendable {
     publication.fail(poisoned)
     memory.poison()
     folder.wake()
-    return poisoned
+    // Several threads may fail over the same disk: all get what the first has found.
+    return publication.failure ?? poisoned
   }
 
   /// Another process has poisoned the store.

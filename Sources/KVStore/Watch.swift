@@ -4,6 +4,7 @@
 // - It is told of every group only while somebody here waits for one, or while a read has left an idle snapshot, which
 //   must not outlive a change for long; of generations that come and go it is told always.
 // - While this process replicates it shows every second that it is alive.
+// - While relaxed groups are written, by whomever, it looks again when one has become old: its process may have died.
 // - Whoever starts to wait says so afterwards looks again at what is published: no group falls between.
 
 import Foundation
@@ -57,10 +58,13 @@ final class Watch: Sendable {
       core.follow()
       let lease = core.lease.load(ordering: .sequentiallyConsistent)
       memory.renewLease(lease, at: monotonicMilliseconds())
-      let tick = lease != 0 ? core.leaseMilliseconds.load(ordering: .relaxed) / 10 : StoreLimits.idleMilliseconds
-      memory.sleep(seen: seen, milliseconds: isNeeded || lease != 0 ? tick : 0)
+      var pause = lease != 0 ? core.leaseMilliseconds.load(ordering: .relaxed) / 10 : .max
+      if lease == 0, isNeeded { pause = StoreLimits.idleMilliseconds }
+      let soon = core.synchronizer.lookAfterOthers(core)
+      if let soon { pause = min(pause, soon) }
+      memory.sleep(seen: seen, milliseconds: pause == .max ? 0 : pause)
       // Nothing has happened for a while: what is left of old reads must not hold pages back.
-      if isNeeded, memory.signal == seen { core.idleSnapshots.expire() }
+      if isNeeded, soon == nil, memory.signal == seen { core.idleSnapshots.expire() }
     }
     if isWatching { memory.removeWatcher() }
   }

@@ -45,7 +45,10 @@ struct DataFile {
   }
 
   /// Reads both meta pages, as LMDB will, and gives the one that counts.
-  static func newestMeta(_ file: OpenFile) throws(LMDBError) -> MetaPage {
+  static func newestMeta(_ file: OpenFile) throws(LMDBError) -> MetaPage { try metas(file)[0] }
+
+  /// Both meta pages, the newer one first.
+  static func metas(_ file: OpenFile) throws(LMDBError) -> [MetaPage] {
     var attempts = 0
     while true {
       do throws(LMDBError) {
@@ -54,7 +57,7 @@ struct DataFile {
         guard first.pageSize == second.pageSize else {
           throw LMDBError(.corrupted, operation: "open the environment", path: file.path)
         }
-        return first.transaction > second.transaction ? first : second
+        return first.transaction > second.transaction ? [first, second] : [second, first]
       } catch {
         // Another process may have been writing the page just then.
         attempts += 1

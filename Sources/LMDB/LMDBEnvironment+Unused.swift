@@ -14,13 +14,13 @@ extension LMDBEnvironment {
   ///
   /// Every process that has an environment open holds a shared lock on its lock file; the first one takes it exclusively.
   package static func whileUnused(_ path: String, _ body: () throws -> Void) rethrows -> Bool {
-    var status = stat()
-    if unsafe stat(path, &status) == 0 {
+    // Open until the claim is given up: `body` may remove the file, and another one must not get its inode meanwhile.
+    if let file = try? OpenFile(path, O_RDONLY), let status = try? file.status() {
       let identity = FileIdentity(
         device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(truncatingIfNeeded: status.st_ino))
       // To open and close the lock file here would drop the locks of this process.
       guard OpenFiles.claim(identity) else { return false }
-      defer { OpenFiles.release(identity) }
+      defer { withExtendedLifetime(file) { OpenFiles.release(identity) } }
       return try whileLocked(path + "-lock", body)
     }
     return try whileLocked(path + "-lock", body)

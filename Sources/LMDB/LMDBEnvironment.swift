@@ -404,8 +404,9 @@ private func reserveLockFile(_ path: String, _ options: LMDBEnvironment.Options)
 
 /// Walks the newest state of the file, which a reader pins meanwhile.
 func verify(_ environment: OpaquePointer, _ file: OpenFile) throws(LMDBError) -> LMDBVerification {
-  // A meta page is overwritten by the second commit after its own. So what was read of it is whole (and of the state
-  // that the reader pins) if not even the first one had happened by then; otherwise it is tried again.
+  // A meta page is overwritten by the second commit after its own. So what was read of it is whole if at most the first one
+  // had been written by then; otherwise it is tried again. That one is written before readers are told of it: for as
+  // long as the disk takes, and, when its process was killed between the two, until somebody writes.
   for _ in 0..<1_000 {
     var begun: OpaquePointer?
     let answer = unsafe mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &begun)
@@ -414,11 +415,12 @@ func verify(_ environment: OpaquePointer, _ file: OpenFile) throws(LMDBError) ->
     }
     defer { unsafe mdb_txn_abort(transaction) }
     let state = unsafe mdb_txn_id(transaction)
-    let meta = Result { () throws(LMDBError) in try DataFile.newestMeta(file) }
+    let metas = Result { () throws(LMDBError) in try DataFile.metas(file) }
     var info = unsafe MDB_envinfo()
     unsafe mdb_env_info(environment, &info)
-    guard unsafe info.me_last_txnid == state else { continue }
-    return try FileCheck(file, meta.get()).run()
+    guard unsafe info.me_last_txnid <= state + 1 else { continue }
+    guard let meta = try metas.get().first(where: { $0.transaction == state }) else { continue }
+    return try FileCheck(file, meta).run()
   }
   throw LMDBError(.busy, operation: "verify the file (it changes too fast)", path: file.path)
 }

@@ -107,6 +107,8 @@ final class SimulatedFileSystem: LogFileSystem {
     var capacity = Int.max
     var failingSynchronizations = 0
     var failingWrites = 0
+    /// What somebody else does before the next synchronisation of a file returns.
+    var meanwhile: (@Sendable () -> Void)?
     /// The paths of the calls that read a file's content, for the tests that forbid some of them.
     var reads: [String: Int] = [:]
     var dataSynchronizations = 0
@@ -161,6 +163,7 @@ final class SimulatedFileSystem: LogFileSystem {
   func setCapacity(_ bytes: Int) { state.withLock { $0.capacity = bytes } }
   func failSynchronizations(_ count: Int) { state.withLock { $0.failingSynchronizations = count } }
   func failWrites(_ count: Int) { state.withLock { $0.failingWrites = count } }
+  func duringNextSynchronization(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.meanwhile = body } }
 
   // MARK: Files from outside
 
@@ -338,6 +341,8 @@ final class SimulatedFileSystem: LogFileSystem {
       }
       state.inodes[inode]?.synchronize()
     }
+    let meanwhile = state.withLock { $0.meanwhile.take() }
+    meanwhile?()
   }
 }
 

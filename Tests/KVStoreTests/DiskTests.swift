@@ -16,9 +16,10 @@ final class SmallDisk: Sendable {
     return (try? SmallDisk(kilobytes: 64)) != nil
   }()
 
-  init(kilobytes: Int) throws {
+  /// At a path of its own, or over a directory that is there.
+  init(kilobytes: Int, over directory: String? = nil) throws {
     scratch = try Scratch()
-    path = scratch.path("disk")
+    path = directory ?? scratch.path("disk")
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     try Self.run("mount", "-t", "tmpfs", "-o", "size=\(kilobytes)k", "kvsync-test", path)
   }
@@ -80,6 +81,98 @@ final class SmallDisk: Sendable {
     #expect(try contents(store) == model)
     try await store.close()
     #expect(try Store.verify(at: path).keys == model.count)
+  }
+
+  enum Part: CaseIterable { case log, tail, index }
+
+  @Test(
+    "Whichever part has no room, each transaction of many writers is there whole or not at all, and all go on when there is",
+    arguments: Part.allCases)
+  func fullPart(part: Part) async throws {
+    let scratch = try Scratch()
+    let path = scratch.path("store")
+    var options = Store.Options()
+    options.segmentBytes = 64 << 10
+    options.generationBytes = 512 << 10
+    options.durability = .relaxed
+    try await Store.open(at: path, options: options).close()
+    var disk: SmallDisk?
+    /// Moves what the store has under this name to a disk of its own.
+    func move(_ name: String, kilobytes: Int) throws {
+      let own = try SmallDisk(kilobytes: kilobytes)
+      try FileManager.default.moveItem(atPath: "\(path)/\(name)", toPath: "\(own.path)/\(name)")
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(path)/\(name)", withDestinationPath: "\(own.path)/\(name)")
+      disk = own
+    }
+    switch part {
+    case .log: try move("log", kilobytes: 3 << 10)
+    case .index: try move("index.mdb", kilobytes: 512)
+    case .tail: break
+    }
+    let store = try await Store.open(at: path, options: options)
+    // Opening makes the tail's directory anew; what is mapped already stays where it is.
+    if part == .tail { disk = try SmallDisk(kilobytes: 700, over: path + "/tail") }
+
+    @Sendable func keys(_ writer: Int, _ number: Int) -> [String] { (0..<50).map { "\(writer)/\(number)/\($0)" } }
+    let value = [UInt8](repeating: 7, count: 100)
+    @Sendable func write(_ writer: Int, _ number: Int) async throws {
+      try await store.write { transaction in
+        for key in keys(writer, number) { try transaction.put(value, for: key) }
+      }
+    }
+    var written: [[Int]] = Array(repeating: [], count: 8)
+    var codes: Set<StoreError.Code?> = []
+    let outcomes = await withTaskGroup(of: (Int, [Int], [StoreError?]).self) { group in
+      for writer in 0..<8 {
+        group.addTask {
+          var (successes, failures): ([Int], [StoreError?]) = ([], [])
+          for number in 0..<1_000 where failures.count < 3 {
+            do {
+              try await write(writer, number)
+              successes.append(number)
+            } catch { failures.append(error as? StoreError) }
+          }
+          return (writer, successes, failures)
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    for (writer, successes, failures) in outcomes {
+      written[writer] = successes
+      #expect(failures.count == 3, "the disk never was full")
+      codes.formUnion(failures.map { $0?.code })
+    }
+    #expect(codes == [.full])
+    func expected() -> Set<[UInt8]> {
+      Set(written.indices.flatMap { writer in written[writer].flatMap { keys(writer, $0) } }.map { [UInt8]($0.utf8) })
+    }
+    #expect(written.map(\.count).reduce(0, +) > 20)
+    #expect(try Set(contents(store).keys) == expected())
+
+    try disk?.resize(kilobytes: 64 << 10)
+    let deadline = ContinuousClock.now + .seconds(20)
+    for writer in 0..<8 {
+      for number in 2_000..<2_010 {
+        while true {
+          do {
+            try await write(writer, number)
+            break
+          } catch { try #require((error as? StoreError)?.code == .full && ContinuousClock.now < deadline, "\(error)") }
+          try await Task.sleep(for: .milliseconds(20))
+        }
+        written[writer].append(number)
+      }
+    }
+    #expect(try Set(contents(store).keys) == expected())
+    try await store.close()
+    // Over the tail lies a disk that the next opening could not remove.
+    if part == .tail { disk = nil }
+    let again = try await Store.open(at: path, options: options)
+    #expect(try Set(contents(again).keys) == expected())
+    try await again.close()
+    #expect(try Store.verify(at: path).keys == expected().count)
+    withExtendedLifetime(disk) {}
   }
 
   @Test("On a full disk deletions and acknowledgements still work, and make room for writes, without reopening")

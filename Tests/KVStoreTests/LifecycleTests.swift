@@ -172,6 +172,87 @@ import Testing
     }
   }
 
+  @Test("The same store is opened once in a process, however it is spelled and for whatever, and the error says why")
+  func otherSpellings() async throws {
+    // In a process of its own, whose current directory is nobody else's.
+    await #expect(processExitsWith: .success) {
+      let scratch = try Scratch()
+      let path = scratch.path("store")
+      #expect(FileManager.default.changeCurrentDirectoryPath(scratch.path))
+      try FileManager.default.createSymbolicLink(atPath: "link", withDestinationPath: "store")
+      try FileManager.default.createDirectory(atPath: "folder", withIntermediateDirectories: true)
+      var readOnly = Store.Options()
+      readOnly.readOnly = true
+      try Store.openBlocking(at: path).closeBlocking()
+      for first in [Store.Options(), readOnly] {
+        var store: Store? = try Store.openBlocking(at: path, options: first)
+        for spelling in [path, path + "/", "store", "./folder/../store//", "link", "link/."] {
+          for options in [Store.Options(), readOnly] {
+            do {
+              _ = try Store.openBlocking(at: spelling, options: options)
+              Issue.record("opened twice: \(spelling)")
+            } catch {
+              let error = error as? StoreError
+              #expect(error?.code == .inUse, "\(spelling)")
+              let message = error?.message ?? ""
+              #expect(message.hasPrefix("this process has the store open"), "\(spelling): \(message)")
+            }
+          }
+        }
+        // The refusals have harmed nobody.
+        if !first.readOnly { try store?.putBlocking("v", for: "k") }
+        #expect(text(try store?.value(for: "k")) == "v")
+        try store?.closeBlocking()
+        store = nil
+      }
+      // Two stores are two stores, one inside the other's directory or not.
+      let both = [try Store.openBlocking(at: "one"), try Store.openBlocking(at: "two")]
+      for store in both { try store.closeBlocking() }
+    }
+  }
+
+  #if !canImport(Darwin)
+    @Test("Every file system that other machines may have too is known by its number, and those of one machine are not")
+    func networkFileSystems() throws {
+      let networks: [(kind: UInt64, name: String)] = [
+        (0x6969, "NFS"), (0x517B, "SMB"), (0xFF53_4D42, "CIFS"), (0xFE53_4D42, "SMB 2"), (0x0102_1997, "9P"),
+        (0x5346_414F, "AFS"), (0x6B41_4653, "AFS"), (0x00C3_6400, "Ceph"), (0x7375_7245, "Coda"), (0x564C, "NCP"),
+        (0x6573_5546, "FUSE"), (0x0BD0_0BD0, "Lustre"), (0x0116_1970, "GFS2"), (0x7461_636F, "OCFS2"),
+      ]
+      for (kind, name) in networks { #expect(FileSystemKind.network(kind) == name) }
+      // ext4, XFS, Btrfs, tmpfs, overlayfs, ZFS, F2FS, bcachefs, exFAT, and what could not be found out.
+      for kind: UInt64 in [
+        0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1, 0xF2F5_2010, 0xCA45_1A4E, 0x2011_BAB0,
+        0,
+      ] { #expect(FileSystemKind.network(kind) == nil) }
+      let error = FileSystemKind.refusal("NFS", "/mnt/store")
+      #expect(error.code == .notAllowed && error.path == "/mnt/store")
+      #expect(error.message.contains("network file system (NFS)") && error.message.contains("on a local disk"))
+      #expect(FileSystemKind.network(holding: "/dev/shm/none") == nil)
+    }
+  #endif
+
+  @Test("A store on a network file system is opened neither for writing nor for reading, and nothing is made there")
+  func networkRefused() async throws {
+    let scratch = try Scratch()
+    for readOnly in [false, true] {
+      for isThere in [false, true] {
+        let path = scratch.path("\(readOnly)\(isThere)")
+        if isThere { try await Store.open(at: path).close() }
+        let before = try? FileManager.default.subpathsOfDirectory(atPath: path).sorted()
+        var options = Store.Options()
+        options.readOnly = readOnly
+        options.network = { $0 == path ? "NFS" : nil }
+        await #expect { try await Store.open(at: path, options: options) } throws: { error in
+          (error as? StoreError)?.code == .notAllowed
+            && "\(error)".hasPrefix("\(path): the path is on a network file system (NFS)")
+        }
+        #expect((try? FileManager.default.subpathsOfDirectory(atPath: path).sorted()) == before)
+        #expect(FileManager.default.fileExists(atPath: path) == isThere)
+      }
+    }
+  }
+
   /// Opens what a crash at this moment would leave, without writing to it.
   private func openCopyReadOnly(of path: String, _ scratch: Scratch) throws -> Store {
     let copy = scratch.path("copy")

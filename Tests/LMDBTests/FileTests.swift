@@ -47,6 +47,19 @@ import Testing
     #expect(try environment.reader().value(rows, [1]) == [1])
   }
 
+  @Test func `a file that is made while another is removed is not taken for that one, whatever its inode`() throws {
+    try { _ = try scratch.opened() }()
+    let isUnused = LMDBEnvironment.whileUnused(scratch.path) {
+      #expect(unsafe unlink(scratch.path) == 0)
+      // Many file systems give the number of the file that went last to the one that comes next.
+      for number in 0..<4 {
+        let options = LMDBEnvironment.Options(mapSizeBytes: 1 << 20)
+        #expect(code { _ = try LMDBEnvironment(path: "\(scratch.folder)/\(number)", options: options) } == nil)
+      }
+    }
+    #expect(isUnused)
+  }
+
   @Test func `an environment stays open until its last reader is released`() throws {
     var reader: LMDBReader? = try {
       let (environment, rows) = try scratch.opened()

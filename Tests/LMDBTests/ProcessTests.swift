@@ -37,6 +37,36 @@ func leaveReaders(_ count: Int, in environment: LMDBEnvironment) throws {
     #expect(readers.count == 4)
   }
 
+  @Test func `a commit that its process wrote and died before it told the readers keeps nobody from opening`()
+    async throws
+  {
+    let (environment, rows) = try scratch.opened()
+    for number in 0..<777 { try environment.write { try $0.put(rows, [1], key(number)) } }
+    let number = try {
+      let reader = try environment.reader()
+      defer { withExtendedLifetime(reader) {} }
+      return try #require(try environment.openReaders().first).transaction
+    }()
+    // What such a process leaves in the lock file: the number of the commit before. The file stays open: closing any
+    // descriptor of it would drop the locks that this process holds.
+    let descriptor = unsafe open(scratch.path + "-lock", O_RDWR)
+    var head = [UInt8](repeating: 0, count: 256)
+    #expect(unsafe pread(descriptor, &head, head.count, 0) == head.count)
+    let place = stride(from: 0, to: 248, by: 8).first { place in
+      (0..<8).reduce(0) { $0 | Int(head[place + $1]) << ($1 * 8) } == number
+    }
+    var before = UInt64(number - 1).littleEndian
+    #expect(unsafe pwrite(descriptor, &before, 8, off_t(try #require(place))) == 8)
+    await #expect(processExitsWith: .success) { [path = scratch.path as String] in
+      var options = LMDBEnvironment.Options(mapSizeBytes: 16 << 20)
+      options.verifiedBytes = 8 << 20
+      let other = try LMDBEnvironment(path: path, options: options)
+      let rows = try other.openTables(["rows"], create: false)[0]
+      #expect(try other.reader().value(rows, [1]) == key(775))
+    }
+    close(descriptor)
+  }
+
   @Test func `a writer that died with its process holds nobody up, and its changes are gone`() async throws {
     let (environment, rows) = try scratch.opened()
     try environment.write { try $0.put(rows, [1], [1]) }

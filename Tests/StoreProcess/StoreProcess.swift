@@ -27,13 +27,15 @@ struct StoreProcess {
     do {
       store = try await Store.open(at: arguments[1], options: options)
     } catch let error as StoreError {
-      say("refused \(error.code)")
+      say("refused \(error.code) \(error)")
       return
     }
     say("open")
     let rest = Array(arguments.dropFirst(2))
     switch arguments[0] {
-    case "write": try write(store, name: rest[0], from: Int(rest[1])!, relaxed: rest.count > 2)
+    case "write":
+      read(store, name: rest[0])
+      try write(store, name: rest[0], from: Int(rest[1])!, relaxed: rest.count > 2)
     case "die":
       files.die(after: Int(rest[2])!)
       try write(store, name: rest[0], from: Int(rest[1])!, relaxed: false)
@@ -78,6 +80,19 @@ struct StoreProcess {
     }
   }
 
+  /// Reads for ever on a thread of its own, and nearly always holds a snapshot: a process that is killed leaves readers.
+  static func read(_ store: Store, name: String) {
+    Thread.detachNewThread {
+      while true {
+        try? store.read { snapshot in
+          var count = 0
+          for row in try snapshot.scan(prefix: "row/\(name)/", reversed: true).prefix(20) { count += row.value.count }
+          usleep(20_000)
+        }
+      }
+    }
+  }
+
   /// Writes for ever: in each transaction forty keys get the same value, and some others none that matters.
   static func equal(_ store: Store) throws {
     var generator = SeededGenerator(seed: 3)
@@ -112,16 +127,25 @@ struct StoreProcess {
     }
   }
 
-  /// Says each change, then, at the key "end", how much processor time it took.
+  /// Says each change and when it came; then, at the key "end", how much processor time, in microseconds, and how many
+  /// voluntary switches to another thread this process has needed since the key "quiet".
   static func follow(_ store: Store) async throws {
-    for try await change in store.changes(after: store.counters().localVersion) {
-      say(change.keyText)
+    let version = store.counters().localVersion
+    say("following")
+    var before = rusage()
+    for try await change in store.changes(after: version) {
+      let now = monotonicMicroseconds()
+      say("\(change.keyText) \(now)")
+      if change.keyText == "quiet" { unsafe getrusage(rusageSelf, &before) }
       if change.keyText == "end" { break }
     }
     var usage = rusage()
     unsafe getrusage(rusageSelf, &usage)
-    let seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec
-    say(seconds * 1_000 + Int(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1_000)
+    func microseconds(_ usage: rusage) -> Int {
+      (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1_000_000
+        + Int(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
+    }
+    say("\(microseconds(usage) - microseconds(before)) \(usage.ru_nvcsw - before.ru_nvcsw)")
   }
 
   /// Holds a snapshot until a line comes in; says whether it still shows what it showed.
@@ -173,7 +197,13 @@ struct StoreProcess {
       let read = code { _ = try store.value(for: "fork") }
       let write = code { try store.putBlocking("child", for: "fork") }
       let open = code { _ = try Store.openBlocking(at: store.path) }
-      say("child \(read) \(write) \(open)")
+      var readOnly = Store.Options()
+      readOnly.readOnly = true
+      let view = code { _ = try Store.openBlocking(at: store.path, options: readOnly) }
+      let other = code { _ = try Store.openBlocking(at: store.path + "-another") }
+      say("child \(read) \(write) \(open) \(view) \(other)")
+      say(message { _ = try store.value(for: "fork") })
+      say(message { _ = try Store.openBlocking(at: store.path) })
       _exit(0)
     }
     var status: Int32 = 0
@@ -185,6 +215,11 @@ struct StoreProcess {
 
 func code(_ body: () throws -> Void) -> String {
   do { try body() } catch { return (error as? StoreError)?.code.rawValue ?? "\(error)" }
+  return "none"
+}
+
+func message(_ body: () throws -> Void) -> String {
+  do { try body() } catch { return (error as? StoreError)?.message ?? "\(error)" }
   return "none"
 }
 
