@@ -53,7 +53,7 @@ package struct Adoption {
   /// Begins the new log, with what was undelivered.
   func beginLog() throws {
     try? FileManager.default.removeItem(atPath: directory.log)
-    let index = try Index(path: directory.index, readOnly: true, identity: backup.identity)
+    let index = try Index(path: directory.index, readOnly: true, identity: backup.identity, options.index)
     let source = try index.source()
     let state = try state(source)
     let log = try LogCopy(
@@ -87,12 +87,13 @@ package struct Adoption {
       return try row.version == version && row.isTombstone == change.isDeletion
         && (Row.value(stored, key: key)).isEqual(to: bytes.extracting(change.value))
     }
+    if isCurrent == nil { try source.checkAbsence(ofRow: key) }
     return isCurrent ?? false
   }
 
   /// Everything that the backup holds counts as decided: what was not is offered by the new log.
   func adoptCounters() throws {
-    let index = try Index(path: directory.index, readOnly: false, identity: backup.identity)
+    let index = try Index(path: directory.index, readOnly: false, identity: backup.identity, options.index)
     var state = try state(index.source())
     state.adopted(by: adopted.identity)
     var writer = try index.environment.beginWrite()

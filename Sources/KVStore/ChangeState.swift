@@ -106,7 +106,7 @@ extension Snapshot {
       from: ConflictRecord.identifier(versions.lowerBound, 0),
       upTo: versions.upperBound == .max ? nil : ConflictRecord.identifier(versions.upperBound + 1, 0))
     let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, range: range, isReversed: false)
+    var cursor = try MergeCursor(cursors, .sealed, range: range, isReversed: false)
     while try cursor.advance() {
       try cursor.withEntry { _, bytes in
         let place = try ConflictRecord.place(in: bytes)

@@ -508,8 +508,10 @@ final class GroupWriter {
     try StoreLimits.check(key: key)
     try showOwnWrites()
     if let own = try writer!.get(generation.tables.rows, key: key, body) { return own }
+    try writer!.checkAbsence(of: key, in: generation.tables.rows, .rows)
     for source in try sourcesBelow() {
       if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
+      try source.checkAbsence(ofRow: key)
     }
     return nil
   }

@@ -18,28 +18,51 @@ final class Index: Sendable {
 
   static let name = "index.mdb"
 
+  /// What an opening decides.
+  struct Sizes {
+    /// See `StoreLimits.indexMapBytes`.
+    var mapBytes = StoreLimits.indexMapBytes
+    /// See `StoreLimits.verifiedIndexBytes`.
+    var verifiedBytes = StoreLimits.verifiedIndexBytes
+  }
+
   /// A new index is the home of `identity`, and stays it: a copy of the store that takes another identity keeps its
   /// rows.
-  init(path: String, readOnly: Bool, identity: Identity) throws {
-    var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
+  init(path: String, readOnly: Bool, identity: Identity, _ sizes: Sizes = Sizes()) throws {
+    var options = LMDBEnvironment.Options(mapSizeBytes: sizes.mapBytes)
+    options.mapGrows = true
     options.readOnly = readOnly
-    options.verifiedBytes = StoreLimits.verifiedIndexBytes
+    options.verifiedBytes = sizes.verifiedBytes
     environment = try LMDBEnvironment(path: path, options: options)
-    let opened = try environment.openTables(Tables.names + ["tombstones"], create: !readOnly)
+    let opened = try Index.openTables(environment)
     tombstones = opened[4]
     tables = Tables(opened, home: try Index.home(environment, state: opened[3], identity, readOnly: readOnly))
+  }
+
+  private static func openTables(_ environment: LMDBEnvironment) throws -> [Table] {
+    do throws(LMDBError) {
+      // Only a new index lacks one. In another its name is damaged, and an empty table must not take its place.
+      return try environment.openTables(Tables.names + ["tombstones"], create: environment.isNew)
+    } catch {
+      guard error.code == .notFound else { throw error }
+      throw StoreError(
+        .corrupt, "a table of the index is missing. Run `kvsync verify`, and restore from a backup or the hub.",
+        path: environment.path)
+    }
   }
 
   private static func home(
     _ environment: LMDBEnvironment, state: Table, _ identity: Identity, readOnly: Bool
   ) throws -> Identity {
     let key = Tables.homeKey
-    let found = try environment.reader().get(state, key: key.bytes) { entry in
+    let reader = try environment.reader()
+    let found = try reader.get(state, key: key.bytes) { entry in
       let count = try Sealed.payloadBytes(entry, key: key.bytes, path: environment.path)
       var reader = ByteReader()
       return try reader.identity(from: entry.extracting(0..<count))
     }
     if let found { return found }
+    try reader.checkAbsence(of: key.bytes, in: state, .sealed)
     guard !readOnly else { return identity }
     var writer = try environment.beginWrite()
     var bytes: [UInt8] = []

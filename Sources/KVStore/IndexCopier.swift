@@ -68,7 +68,7 @@ struct IndexCopier {
   /// One of the other tables.
   private func copy(_ table: KeyPath<Tables, Table>, _ range: KeyRange, _ progress: (Int) throws -> Void) throws {
     let cursors = try snapshot.sources.map { try $0.reader.cursor($0.tables[keyPath: table]) }
-    var cursor = try MergeCursor(cursors, range: range, isReversed: false)
+    var cursor = try MergeCursor(cursors, .sealed, range: range, isReversed: false)
     var more = true
     while more {
       var writer = try index.environment.beginWrite()

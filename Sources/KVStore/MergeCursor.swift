@@ -3,29 +3,34 @@
 // Invariants
 // - Each cursor stands on its next key not yet passed, or is exhausted.
 // - Keys come in strictly ascending (or descending) order, each once, tombstones included.
+// - Each entry that a cursor stands on was found whole when the cursor came there, and so was the one before the range.
+//   Otherwise an entry under a damaged key would be passed over, or end the walk, and an older source's row show in its
+//   place. Exempt is the one source that is walked alone, entry by entry, by a caller who checks each.
 
 import KVLog
 import LMDB
 
 struct MergeCursor {
   private let cursors: [RowCursor]
+  private let kind: EntryKind
   private var isLive: [Bool]
   private let range: KeyRange
   private let isReversed: Bool
   private var current: Int?
 
   /// Cursors come newest source first.
-  init(_ cursors: [RowCursor], range: KeyRange, isReversed: Bool) throws {
+  init(_ cursors: [RowCursor], _ kind: EntryKind = .rows, range: KeyRange, isReversed: Bool) throws {
     self.cursors = cursors
+    self.kind = kind
     self.range = range
     self.isReversed = isReversed
     isLive = []
     isLive.reserveCapacity(cursors.count)
-    for cursor in cursors { isLive.append(try MergeCursor.start(cursor, range, isReversed)) }
+    for cursor in cursors { isLive.append(try start(cursor)) }
   }
 
-  init(_ cursors: [LMDBCursor], range: KeyRange, isReversed: Bool) throws {
-    try self.init(cursors.map { RowCursor.reader($0) }, range: range, isReversed: isReversed)
+  init(_ cursors: [LMDBCursor], _ kind: EntryKind = .rows, range: KeyRange, isReversed: Bool) throws {
+    try self.init(cursors.map { RowCursor.reader($0) }, kind, range: range, isReversed: isReversed)
   }
 
   /// Moves to the next key; false at the end of the range.
@@ -47,7 +52,7 @@ struct MergeCursor {
     return try cursors[current].withEntry(body)
   }
 
-  /// Calls `body` with each entry, until it returns false; for a merge that was not advanced before.
+  /// Calls `body`, which checks it, with each entry, until it returns false; for a merge that was not advanced before.
   ///
   /// The source with the first key is walked for as long as its keys come before those of the others, so that most of
   /// an index goes by without a thought for the few rows of a tail.
@@ -76,12 +81,18 @@ struct MergeCursor {
       if let other {
         let order = key.compare(other)
         isOvertaken = isReversed ? order <= 0 : order >= 0
-        if isOvertaken { return false }
+        if isOvertaken {
+          try check(key, row)
+          return false
+        }
       }
       if let bound {
         let order = key.compare(bound.bytes)
         isWanted = isReversed ? order >= 0 : order < 0
-        if !isWanted { return false }
+        if !isWanted {
+          try check(key, row)
+          return false
+        }
       }
       isWanted = try body(key, row)
       return isWanted
@@ -91,9 +102,17 @@ struct MergeCursor {
   }
 
   @inline(__always)
-  private func step(_ cursor: RowCursor) throws(LMDBError) -> Bool {
-    isReversed ? try cursor.previous() : try cursor.next()
+  private func step(_ cursor: RowCursor) throws -> Bool {
+    guard isReversed ? try cursor.previous() : try cursor.next() else { return false }
+    try check(cursor)
+    return true
   }
+
+  @inline(__always)
+  private func check(_ cursor: RowCursor) throws { try cursor.withEntry { try check($0, $1) } }
+
+  @inline(__always)
+  private func check(_ key: RawSpan, _ entry: RawSpan) throws { try kind.check(entry, key: key, path: "") }
 
   /// The live cursor with the first key in order; of equal keys, the newest source's.
   private func winner(butNot other: Int? = nil) throws -> Int? {
@@ -126,13 +145,17 @@ struct MergeCursor {
     }
   }
 
-  private static func start(_ cursor: RowCursor, _ range: KeyRange, _ isReversed: Bool) throws(LMDBError) -> Bool {
-    if isReversed {
-      guard let upper = range.upper else { return try cursor.last() }
-      // The first key at or after the bound is one too far.
-      return try cursor.seek(atOrAfter: upper.bytes) ? try cursor.previous() : try cursor.last()
+  /// To the first entry of the range. The one before it may be one of the range whose key is damaged.
+  private func start(_ cursor: RowCursor) throws -> Bool {
+    guard let bound = isReversed ? range.upper : range.lower else {
+      guard isReversed ? try cursor.last() : try cursor.first() else { return false }
+      try check(cursor)
+      return true
     }
-    guard let lower = range.lower else { return try cursor.first() }
-    return try cursor.seek(atOrAfter: lower.bytes)
+    let isBehind = try cursor.seek(atOrAfter: bound.bytes)
+    if isBehind { try check(cursor) }
+    guard try cursor.previous() else { return isReversed ? false : try cursor.next() }
+    try check(cursor)
+    return isReversed ? true : try cursor.next()
   }
 }

@@ -24,9 +24,11 @@ final class ReadOnlyStore: @unchecked Sendable {
   /// Kept for its readers; its files have no names any more.
   private let tail: Tail?
 
-  init(_ directory: StoreDirectory, identity: Identity, configuration: LogConfiguration) throws {
+  init(
+    _ directory: StoreDirectory, identity: Identity, configuration: LogConfiguration, _ sizes: Index.Sizes
+  ) throws {
     path = directory.path
-    index = try Index(path: directory.index, readOnly: true, identity: identity)
+    index = try Index(path: directory.index, readOnly: true, identity: identity, sizes)
     memory = try? SharedMemory(joining: Tail.memoryPath(directory.tail))
     var attempts = 0
     while true {

@@ -39,19 +39,23 @@ extension LMDBWriter {
 
   /// Lends the payload under the key; nil when there is none.
   func getSealed<Result>(_ table: Table, key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
-    try get(table, key: key) { entry in
+    let found = try get(table, key: key) { entry in
       let count = try Sealed.payloadBytes(entry, key: key, path: session.environment.path)
       return try body(entry.extracting(0..<count))
     }
+    if found == nil { try checkAbsence(of: key, in: table, .sealed) }
+    return found
   }
 }
 
 extension Source {
-  /// Lends the payload under the key; nil when there is none.
+  /// Lends the payload under the key; nil when there is none, of which the entries beside its place are the witnesses.
   func getSealed<Result>(_ table: Table, key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
-    try reader.get(table, key: key) { entry in
+    let found = try reader.get(table, key: key) { entry in
       let count = try Sealed.payloadBytes(entry, key: key, path: reader.environment.path)
       return try body(entry.extracting(0..<count))
     }
+    if found == nil { try reader.checkAbsence(of: key, in: table, .sealed) }
+    return found
   }
 }

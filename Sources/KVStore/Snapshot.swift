@@ -120,39 +120,27 @@ extension Snapshot {
   @inline(__always)
   private func withRowBytes<Result>(_ key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
+    var missed = 0
     for source in sources {
-      if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
+      if let bytes = unsafe try source.reader.value(source.tables.rows, key) {
+        defer { withExtendedLifetime(source.reader) {} }
+        if missed > 0 { try checkAbsence(of: key, inFirst: missed) }
+        return unsafe try body(bytes.bytes)
+      }
+      missed += 1
     }
-    try checkAbsence(of: key)
+    try checkAbsence(of: key, inFirst: missed)
     return nil
+  }
+
+  /// A row of an older source counts, and so does that there is none, only if no newer one has lost its own to damage.
+  @inline(never)
+  private func checkAbsence(of key: RawSpan, inFirst count: Int) throws {
+    for source in sources[..<count] { try source.checkAbsence(ofRow: key) }
   }
 
   /// The same in all of them.
   var home: Identity { sources[sources.count - 1].tables.home }
-
-  /// A key that is damaged where it lies is not found, but what the search then stands beside is that very row: LMDB
-  /// searches pages by halves, and goes astray only next to what is out of place. So whoever finds nothing looks at
-  /// both neighbours, which have to be whole, and on the right sides of the key.
-  @inline(never)
-  private func checkAbsence(of key: RawSpan) throws {
-    for source in sources {
-      let cursor = try source.reader.cursor(source.tables.rows)
-      if try cursor.seek(atOrAfter: key) {
-        try checkNeighbour(cursor, of: key, isAfter: true)
-        if try cursor.previous() { try checkNeighbour(cursor, of: key, isAfter: false) }
-      } else if try cursor.last() {
-        try checkNeighbour(cursor, of: key, isAfter: false)
-      }
-    }
-  }
-
-  private func checkNeighbour(_ cursor: LMDBCursor, of key: RawSpan, isAfter: Bool) throws {
-    try cursor.withEntry { neighbour, bytes in
-      _ = try Row.isLive(bytes, key: neighbour)
-      let order = neighbour.compare(key)
-      guard isAfter ? order > 0 : order < 0 else { throw Row.damage(neighbour) }
-    }
-  }
 
   /// The bytes under `key` in one of the tables that all sources have.
   func bytes(_ table: (Tables) -> Table, _ key: [UInt8]) throws -> [UInt8]? {

@@ -27,6 +27,11 @@ extension Store {
     package var leaseMilliseconds = StoreLimits.leaseMilliseconds
     /// The name of the network file system that holds the path, if one does.
     package var network: @Sendable (String) -> String? = { FileSystemKind.network(holding: $0) }
+    /// An index of at most so many bytes is walked page by page before it is used.
+    package var verifiedIndexBytes = StoreLimits.verifiedIndexBytes
+    /// Address space that the index is opened with; it grows when it is used up.
+    package var indexMapBytes = StoreLimits.indexMapBytes
+    var index: Index.Sizes { Index.Sizes(mapBytes: indexMapBytes, verifiedBytes: verifiedIndexBytes) }
 
     /// The defaults.
     public init() {}
@@ -142,7 +147,8 @@ extension Store {
     _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
     let configuration = logConfiguration(directory, manifest, options)
-    let index = try Index(path: directory.index, readOnly: false, identity: configuration.identity)
+    let index = try Index(
+      path: directory.index, readOnly: false, identity: configuration.identity, options.index)
     let folded = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
     let (tail, state) = try Tail.recovered(
       directory.tail, after: folded, home: index.tables.home, largestBytes: options.generationBytes)
@@ -168,7 +174,8 @@ extension Store {
     _ directory: StoreDirectory, _ manifest: StoreManifest, _ locks: StoreLocks, _ options: Options
   ) throws -> StoreCore {
     let configuration = logConfiguration(directory, manifest, options)
-    let index = try Index(path: directory.index, readOnly: false, identity: configuration.identity)
+    let index = try Index(
+      path: directory.index, readOnly: false, identity: configuration.identity, options.index)
     let tail = try Tail(joining: directory.tail, home: index.tables.home, largestBytes: options.generationBytes)
     let sequence = tail.memory.sequence
     let state = try tail.state(index) ?? StoreState(start: configuration.identity)
@@ -197,7 +204,8 @@ extension Store {
   static func view(_ directory: StoreDirectory, _ manifest: StoreManifest, _ options: Options) throws -> Store {
     try directory.checkParts(manifest)
     let configuration = logConfiguration(directory, manifest, options)
-    let view = try ReadOnlyStore(directory, identity: manifest.identity, configuration: configuration)
+    let view = try ReadOnlyStore(
+      directory, identity: manifest.identity, configuration: configuration, options.index)
     return Store(
       path: directory.path, manifest: manifest, configuration: configuration, durability: options.durability,
       backing: .readOnly(view))

@@ -129,9 +129,10 @@ extension Snapshot {
     var cursor = try MergeCursor(cursors, range: KeyRange(), isReversed: false)
     while try cursor.advance() {
       try cursor.withEntry { key, bytes in
-        let isLive = Row.isLive(unchecked: bytes)
-        let wasLive = try index.reader.get(index.tables.rows, key: key) { Row.isLive(unchecked: $0) } ?? false
-        keys += (isLive ? 1 : 0) - (wasLive ? 1 : 0)
+        let isLive = try Row.isLive(bytes, key: key)
+        let wasLive = try index.reader.get(index.tables.rows, key: key) { Row.isLive(unchecked: $0) }
+        if wasLive == nil { try index.checkAbsence(ofRow: key) }
+        keys += (isLive ? 1 : 0) - (wasLive == true ? 1 : 0)
       }
     }
     return keys
@@ -141,7 +142,7 @@ extension Snapshot {
     var conflicts: [Conflict] = []
     let first = id.map { ConflictRecord.identifier($0.version, $0.ordinal) + [0] }
     let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, range: KeyRange(from: first), isReversed: false)
+    var cursor = try MergeCursor(cursors, .sealed, range: KeyRange(from: first), isReversed: false)
     while conflicts.count < limit, try cursor.advance() {
       try cursor.withEntry { key, bytes in
         let count = try Sealed.payloadBytes(bytes, key: key, path: path)

@@ -76,6 +76,7 @@ extension Store {
 
   private static func checkPages(_ directory: StoreDirectory) throws {
     var options = LMDBEnvironment.Options(mapSizeBytes: StoreLimits.indexMapBytes)
+    options.mapGrows = true
     options.readOnly = true
     _ = try LMDBEnvironment(path: directory.index, options: options).verify()
   }
@@ -155,7 +156,7 @@ private struct Verifier {
     _ table: KeyPath<Tables, Table>, _ check: (_ key: RawSpan, _ payload: RawSpan) throws -> Void
   ) throws {
     let cursors = try snapshot.sources.map { try $0.reader.cursor($0.tables[keyPath: table]) }
-    var cursor = try MergeCursor(cursors, range: KeyRange(), isReversed: false)
+    var cursor = try MergeCursor(cursors, .sealed, range: KeyRange(), isReversed: false)
     while try cursor.advance() {
       try cursor.withEntry { key, entry in
         let count = try Sealed.payloadBytes(entry, key: key, path: store.path)

@@ -18,7 +18,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case notAllowed
     /// Stored data fails its checks.
     case corrupt
-    /// No space is left on the device, or the index has reached 64 GiB. Nothing was written; writing goes on once there
+    /// No space is left: on the device, or in this process's address space. Nothing was written; writing goes on once there
     /// is room.
     case full
     /// The store was written by a newer kvsync.
@@ -132,9 +132,9 @@ extension StoreError {
 
   package init(_ error: LMDBError, path: String) {
     if error.code == .mapFull {
-      let gigabytes = StoreLimits.indexMapBytes >> 30
       self.init(
-        .full, "the index has reached its limit of \(gigabytes) GiB. Nothing was lost; delete keys.", path: path)
+        .full, "this process has no address space left for the index. Nothing was lost; raise its limit, or delete keys.",
+        path: path)
       return
     }
     if error.isFull {

@@ -6,12 +6,14 @@ package enum StoreLimits {
   /// Format of the store's directory. A larger number on disk is refused, never guessed at.
   package static let format = 1
 
-  /// Address space for the index, hence the largest index. Only a reservation: the file is as large as its data.
-  /// 64 GiB leave room for two thousand open stores in a 47-bit address space.
+  /// Address space that the index is opened with, or four times its file if that is more. Only a reservation: the file is
+  /// as large as its data. When half of it is used, it grows. 64 GiB leave room for two thousand open stores in a 47-bit
+  /// address space.
   package static let indexMapBytes = 64 << 30
 
   /// An index of at most this many bytes is walked page by page whenever it is opened: a few milliseconds, for which damage
-  /// to its structure is an error and not the end of the program. Larger ones are walked by `Store.verify` only.
+  /// to its structure is an error and not the end of the program, also for who writes. Larger ones are walked by `Store.verify`
+  /// only.
   package static let verifiedIndexBytes = 8 << 20
 
   /// The first tail generation of an open store, so that a store of ten keys occupies little.

@@ -32,6 +32,7 @@ struct FileCheck: ~Copyable {
   /// A bit for each page: in use by a tree, or free.
   private var claimed: [UInt64]
   private var found = LMDBVerification()
+  private var descends = true
 
   /// The longest path from a root to a leaf that LMDB's cursors can follow.
   private static let maximumDepth = 32
@@ -48,6 +49,14 @@ struct FileCheck: ~Copyable {
     try walk(meta.free, .freeList)
     try walk(meta.main, .main)
     return found
+  }
+
+  /// Looks at the tree that names the tables, which has a page or two, and no further: liblmdb reads that one, whatever
+  /// else is read without it.
+  consuming func runNames() throws(LMDBError) {
+    descends = false
+    claimed[0] = 0b11
+    try walk(meta.main, .main)
   }
 
   private enum Kind { case freeList, main, table }
@@ -162,7 +171,7 @@ struct FileCheck: ~Copyable {
       // Entries of the main tree that are no tables belong to somebody else; they are only walked past.
       guard value.flags & FileFormat.treeRecord != 0 else { return }
       guard bytes.count == FileFormat.treeBytes else { throw damage(number, "a table without a record") }
-      try walk(unsafe TreeRecord(bytes.span.bytes, at: 0), .table)
+      if descends { try walk(unsafe TreeRecord(bytes.span.bytes, at: 0), .table) }
     case .freeList:
       try claimFree(bytes, in: number)
     }

@@ -7,6 +7,9 @@ extension LMDBEnvironment {
     /// The largest size the file can grow to; rounded up to whole pages. It costs address space, not memory or disk.
     /// A file that holds more already is mapped whole.
     package var mapSizeBytes: Int
+    /// The map grows when it is used up, and follows the file when another process makes it larger: `mapSizeBytes` is
+    /// what it begins with, or a multiple of the file, whichever is more. Not for a write map.
+    package var mapGrows = false
     package var maximumTables = 8
     /// Slots for readers, of all processes together. The process that opens the lock file first decides.
     package var maximumReaders = 510
@@ -24,9 +27,9 @@ extension LMDBEnvironment {
     package var withoutReadAhead = false
     /// Allocates the blocks of the whole map before it is mapped: a full disk is `.system(ENOSPC)` at open.
     package var preallocate = false
-    /// A file with no more bytes than this in use is verified before LMDB follows any of its pages. 0: none is, and
-    /// damage to the structure of its pages can end the program.
-    package var verifiedBytes = 0
+    /// A file with no more bytes than this in use is verified before LMDB follows any of its pages; of a larger one, only
+    /// the pages that name its tables. Nil: nothing is, and damage there can end the program.
+    package var verifiedBytes: Int?
     package var fileMode: UInt16 = 0o640
 
     package init(mapSizeBytes: Int) { self.mapSizeBytes = mapSizeBytes }

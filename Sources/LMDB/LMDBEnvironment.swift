@@ -22,8 +22,12 @@ package final class LMDBEnvironment: Sendable {
   /// The data file. The lock file beside it has `-lock` appended.
   package let path: String
 
-  nonisolated(unsafe) private let environment: OpaquePointer
-  private let dataFile: DataFile
+  nonisolated(unsafe) let environment: OpaquePointer
+  let dataFile: DataFile
+  /// Nil when the map stays as it was opened.
+  let growth: MapGrowth?
+  /// Whether this opening made an environment of an empty file.
+  package var isNew: Bool { dataFile.isEmpty }
   /// What readers look at.
   let pages: PageMaps
   /// Names of the tables that were opened, by handle.
@@ -49,6 +53,7 @@ package final class LMDBEnvironment: Sendable {
 
   package init(path: String, options: Options) throws(LMDBError) {
     precondition(options.mapSizeBytes > 0, "An environment needs a map of at least one page.")
+    precondition(!(options.mapGrows && options.writeMap), "What is written through a map cannot change its map.")
     precondition(options.maximumTables > 0 && options.maximumReaders > 0, "An environment needs tables and readers.")
     let dataFile = try DataFile(path: path, options)
     guard OpenFiles.claim(dataFile.identity) else {
@@ -71,6 +76,7 @@ package final class LMDBEnvironment: Sendable {
     }
     self.path = path
     self.dataFile = dataFile
+    growth = options.mapGrows ? MapGrowth() : nil
     serial = LMDBEnvironment.lastSerial.add(1, ordering: .relaxed).newValue
     isExclusive = options.withoutLock && !options.readOnly
     // Slots of processes that died pin their state for ever, and nothing else frees them.
@@ -119,11 +125,13 @@ package final class LMDBEnvironment: Sendable {
       throw LMDBError(.badTable, operation: "look up a table", path: path)
     }
     let main = Table(handle: LMDBEnvironment.mainTable, environment: serial)
-    let (answer, value) = unsafe transaction.find(main, name.span.bytes)
-    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "look up a table", path) }
-    let bytes = unsafe TransactionHandle.bytes(value)
-    guard bytes.count == FileFormat.treeBytes else { throw .damaged(0, "a table without a record").located(path) }
-    let tree = unsafe TreeRecord(bytes.bytes, at: 0)
+    let tree = try whileMapStays { () throws(LMDBError) in
+      let (answer, value) = unsafe transaction.find(main, name.span.bytes)
+      guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "look up a table", path) }
+      let bytes = unsafe TransactionHandle.bytes(value)
+      guard bytes.count == FileFormat.treeBytes else { throw .damaged(0, "a table without a record").located(path) }
+      return unsafe TreeRecord(bytes.bytes, at: 0)
+    }
     guard tree.isWalkable else { throw .damaged(tree.root, "a tree too deep").located(path) }
     return tree
   }
@@ -144,6 +152,7 @@ package final class LMDBEnvironment: Sendable {
       if isBusy { throw LMDBError(.busy, operation: "begin a write transaction", path: path) }
     }
     do throws(LMDBError) {
+      makeRoomInMap()
       let transaction = unsafe try begin(readOnly: false, "begin a write transaction")
       writingThread.store(currentThread(), ordering: .relaxed)
       return unsafe LMDBWriter(WriteSession(TransactionHandle(transaction, environment: serial), self))
@@ -198,9 +207,10 @@ package final class LMDBEnvironment: Sendable {
   }
 
   private func renew(_ transaction: OpaquePointer) throws(LMDBError) -> OpaquePointer {
-    let answer = unsafe mdb_txn_renew(transaction)
+    let answer = whileMapStays { unsafe mdb_txn_renew(transaction) }
     guard answer == MDB_SUCCESS else {
       unsafe mdb_txn_abort(transaction)
+      if answer == MDB_MAP_RESIZED, growth != nil { return unsafe try newReader() }
       throw LMDBError(returned: answer, "renew a read transaction", path)
     }
     return unsafe transaction
@@ -220,12 +230,19 @@ package final class LMDBEnvironment: Sendable {
     precondition(
       readOnly || writingThread.load(ordering: .relaxed) != currentThread(),
       "A thread that holds a writer cannot begin another: it would wait for itself for ever.")
-    var begun: OpaquePointer?
-    let answer = unsafe mdb_txn_begin(environment, nil, readOnly ? UInt32(MDB_RDONLY) : 0, &begun)
-    guard answer == MDB_SUCCESS, let transaction = unsafe begun else {
-      throw LMDBError(returned: answer, operation, path)
+    var attempts = 0
+    while true {
+      var begun: OpaquePointer?
+      let answer = whileMapStays {
+        unsafe mdb_txn_begin(environment, nil, readOnly ? UInt32(MDB_RDONLY) : 0, &begun)
+      }
+      if answer == MDB_SUCCESS, let transaction = unsafe begun { return unsafe transaction }
+      guard answer == MDB_MAP_RESIZED, growth != nil, attempts < 10 else {
+        throw LMDBError(returned: answer, operation, path)
+      }
+      attempts += 1
+      try followFile()
     }
-    return unsafe transaction
   }
 
   // MARK: Upkeep
@@ -271,6 +288,10 @@ package final class LMDBEnvironment: Sendable {
   package func pagesFreed(after transaction: Int) throws(LMDBError) -> Int {
     let reader = try reader()
     defer { withExtendedLifetime(reader) {} }
+    return try whileMapStays { () throws(LMDBError) in try pagesFreed(after: transaction, reader) }
+  }
+
+  private func pagesFreed(after transaction: Int, _ reader: LMDBReader) throws(LMDBError) -> Int {
     let cursor = unsafe try reader.handle.openCursor(Table(handle: 0, environment: serial), path: path)
     defer { unsafe mdb_cursor_close(cursor) }
     var pages = 0
@@ -299,7 +320,7 @@ package final class LMDBEnvironment: Sendable {
     // Without a lock nothing pins the state but this: it keeps writers out.
     let reader = try reader()
     defer { withExtendedLifetime(reader) {} }
-    return unsafe try LMDB.verify(environment, dataFile.file)
+    return unsafe try LMDB.verify(environment, dataFile.file, in: growth?.gate)
   }
 
   /// Makes everything committed so far durable, also when the environment is `withoutSync`.
@@ -313,8 +334,10 @@ package final class LMDBEnvironment: Sendable {
     var info = unsafe MDB_envinfo()
     var found = MDB_stat()
     // Both only fail without an environment.
-    unsafe mdb_env_info(environment, &info)
-    unsafe mdb_env_stat(environment, &found)
+    whileMapStays {
+      unsafe mdb_env_info(environment, &info)
+      unsafe mdb_env_stat(environment, &found)
+    }
     let pageSize = Int(found.ms_psize)
     return unsafe (info.me_mapsize, (info.me_last_pgno + 1) * pageSize, pageSize, Int(info.me_numreaders))
   }
@@ -323,13 +346,13 @@ package final class LMDBEnvironment: Sendable {
 /// Opens the environment, and walks its pages where `options` ask for it.
 private func openVerified(_ dataFile: DataFile, _ options: LMDBEnvironment.Options) throws(LMDBError) -> OpaquePointer {
   let environment = unsafe try openEnvironment(dataFile, options)
-  guard options.verifiedBytes > 0, !dataFile.isEmpty else { return unsafe environment }
+  guard let verifiedBytes = options.verifiedBytes, !dataFile.isEmpty else { return unsafe environment }
   do throws(LMDBError) {
     var info = unsafe MDB_envinfo()
     unsafe mdb_env_info(environment, &info)
     // Pages are at least this large, and the number of the last one is as good as its page.
-    let isSmall = unsafe info.me_last_pgno <= options.verifiedBytes / 4_096
-    if isSmall { _ = unsafe try verify(environment, dataFile.file) }
+    let isSmall = unsafe info.me_last_pgno < (verifiedBytes + 4_095) / 4_096
+    _ = unsafe try verify(environment, dataFile.file, namesOnly: !isSmall)
   } catch {
     unsafe mdb_env_close(environment)
     throw error
@@ -353,7 +376,9 @@ private func openEnvironment(
   guard answer == MDB_SUCCESS, let environment = unsafe created else {
     throw LMDBError(returned: answer, "create an environment", dataFile.file.path)
   }
-  answer = unsafe mdb_env_set_mapsize(environment, mapSize(options))
+  let fileBytes = options.mapGrows ? try dataFile.file.byteCount() : 0
+  let mapBytes = max(options.mapSizeBytes, MapGrowth.mapBytes(forFileOf: fileBytes))
+  answer = unsafe mdb_env_set_mapsize(environment, wholePages(mapBytes))
   if answer == MDB_SUCCESS { answer = unsafe mdb_env_set_maxdbs(environment, UInt32(clamping: options.maximumTables)) }
   if answer == MDB_SUCCESS {
     answer = unsafe mdb_env_set_maxreaders(environment, UInt32(clamping: options.maximumReaders))
@@ -384,7 +409,7 @@ private func prepare(_ dataFile: DataFile, _ options: LMDBEnvironment.Options) t
     // A file of zeros is not an LMDB file: LMDB has to write its two meta pages before the rest is allocated. It
     // does so without the write map, which would make the file sparse at its full size first.
     if dataFile.isEmpty { unsafe mdb_env_close(try openEnvironment(dataFile, plain)) }
-    try dataFile.allocateBlocks(mapSize(options))
+    try dataFile.allocateBlocks(wholePages(options.mapSizeBytes))
   }
 }
 
@@ -403,13 +428,16 @@ private func reserveLockFile(_ path: String, _ options: LMDBEnvironment.Options)
 }
 
 /// Walks the newest state of the file, which a reader pins meanwhile.
-func verify(_ environment: OpaquePointer, _ file: OpenFile) throws(LMDBError) -> LMDBVerification {
+func verify(
+  _ environment: OpaquePointer, _ file: OpenFile, namesOnly: Bool = false, in gate: MapGate? = nil
+) throws(LMDBError) -> LMDBVerification {
   // A meta page is overwritten by the second commit after its own. So what was read of it is whole if at most the first one
   // had been written by then; otherwise it is tried again. That one is written before readers are told of it: for as
   // long as the disk takes, and, when its process was killed between the two, until somebody writes.
   for _ in 0..<1_000 {
     var begun: OpaquePointer?
-    let answer = unsafe mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &begun)
+    let begin = { unsafe mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &begun) }
+    let answer = gate?.whileMapStays(begin) ?? begin()
     guard answer == MDB_SUCCESS, let transaction = unsafe begun else {
       throw LMDBError(returned: answer, "verify the file", file.path)
     }
@@ -417,16 +445,14 @@ func verify(_ environment: OpaquePointer, _ file: OpenFile) throws(LMDBError) ->
     let state = unsafe mdb_txn_id(transaction)
     let metas = Result { () throws(LMDBError) in try DataFile.metas(file) }
     var info = unsafe MDB_envinfo()
-    unsafe mdb_env_info(environment, &info)
+    let look = { _ = unsafe mdb_env_info(environment, &info) }
+    if let gate { gate.whileMapStays(look) } else { look() }
     guard unsafe info.me_last_txnid <= state + 1 else { continue }
     guard let meta = try metas.get().first(where: { $0.transaction == state }) else { continue }
-    return try FileCheck(file, meta).run()
+    let check = FileCheck(file, meta)
+    guard namesOnly else { return try check.run() }
+    try check.runNames()
+    return LMDBVerification()
   }
   throw LMDBError(.busy, operation: "verify the file (it changes too fast)", path: file.path)
-}
-
-/// In whole pages, of the largest size that systems have.
-private func mapSize(_ options: LMDBEnvironment.Options) -> Int {
-  let page = 16 << 10
-  return (options.mapSizeBytes + page - 1) / page * page
 }

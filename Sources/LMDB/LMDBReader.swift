@@ -43,6 +43,27 @@ package final class LMDBReader {
     return unsafe try body(value.bytes)
   }
 
+  /// Lends the entries on both sides of the place where a key would be that the table does not have: none on a side
+  /// where the table ends. What could hide the key there was checked, but for the two keys themselves: that those are
+  /// what was written the caller has to see, and then the key was not.
+  package func forEachNeighbour(
+    of key: RawSpan, in table: Table, _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Void
+  ) throws {
+    defer { withExtendedLifetime(self) {} }
+    let record = try record(table)
+    let pair = unsafe try key.withUnsafeBytes { key throws(LMDBError) in
+      try located { trees throws(LMDBError) in unsafe try trees.neighbours(of: key, in: record) }
+    }
+    if let entry = pair.before { try lend(entry, body) }
+    if let entry = pair.after { try lend(entry, body) }
+  }
+
+  @inline(__always)
+  private func lend(_ entry: TreeNode, _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Void) throws {
+    let value = unsafe try located { trees throws(LMDBError) in unsafe try trees.value(of: entry) }
+    unsafe try body(entry.key.bytes, value.bytes)
+  }
+
   package func entryCount(_ table: Table) throws(LMDBError) -> Int { Int(clamping: try record(table).entries) }
 
   /// Pages that hold entries of the table; large values lie on further ones.

@@ -79,7 +79,7 @@ package struct LMDBWriter: ~Copyable {
         }
       }
     }
-    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "put a value", session.environment.path) }
+    guard answer == MDB_SUCCESS else { throw session.failure(answer, "put a value") }
   }
 
   /// Sets the value of a key to `n` bytes which `fill` writes in place, without a copy between. Bytes that `fill`
@@ -105,7 +105,7 @@ package struct LMDBWriter: ~Copyable {
         return answer
       }
     }
-    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "put a value", session.environment.path) }
+    guard answer == MDB_SUCCESS else { throw session.failure(answer, "put a value") }
   }
 
   /// As `put` in place, for a table whose keys often come in ascending order and are never removed: a key that is greater
@@ -150,7 +150,7 @@ package struct LMDBWriter: ~Copyable {
     }
     if answer == MDB_SUCCESS { return true }
     if answer == MDB_NOTFOUND { return false }
-    throw LMDBError(returned: answer, "delete a key", session.environment.path)
+    throw session.failure(answer, "delete a key")
   }
 
   /// Removes every key; the table itself stays.
@@ -158,7 +158,7 @@ package struct LMDBWriter: ~Copyable {
     handle.check(table)
     session.willChange()
     let answer = unsafe mdb_drop(handle.pointer, table.handle, 0)
-    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "empty a table", session.environment.path) }
+    guard answer == MDB_SUCCESS else { throw session.failure(answer, "empty a table") }
   }
 
   /// A place in the table for changes in ascending order of their keys. Release it before the commit.

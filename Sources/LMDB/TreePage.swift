@@ -3,6 +3,8 @@
 // Invariants:
 // - Nothing of a page is believed. Its number, its kind and each offset and length are compared with what they must
 //   lie in before they are followed: a damaged page is an error, where LMDB's own look-ups would end the program.
+// - An entry that a page does not show proves nothing by itself: a flipped bit in its header or its list of offsets hides
+//   entries that are there. Whoever concludes anything from what is missing asks `checkNodes` first.
 
 internal import CLMDB
 
@@ -31,6 +33,8 @@ extension LMDBError {
 struct TreePage {
   let start: UnsafeRawPointer
   let size: Int
+  /// Where the first node lies; they reach to the end of the page.
+  let upper: Int
   /// At least one.
   let count: Int
 
@@ -43,6 +47,7 @@ struct TreePage {
     else { throw .damaged(number, isLeaf ? "not the leaf of the tree" : "not the branch of the tree") }
     unsafe self.start = unsafe start
     self.size = size
+    upper = unsafe Int(start.little(UInt16.self, at: 14))
     count = (lower - FileFormat.pageHeaderBytes) / 2
   }
 
@@ -66,10 +71,45 @@ struct TreePage {
   func entry(_ index: Int) throws(LMDBError) -> TreeNode {
     let node = try node(index)
     let bytesInPage = node.isValueElsewhere ? MemoryLayout<UInt64>.size : node.valueBytes
-    guard unsafe node.value - start + bytesInPage <= size, node.flags & ~FileFormat.valueElsewhere == 0 else {
+    // Before the first node lies what is left of former entries, which may look whole.
+    guard unsafe node.value - start + bytesInPage <= size, node.flags & ~FileFormat.valueElsewhere == 0,
+      unsafe node.start - start >= upper
+    else {
       throw .damaged(number, "a value outside its page")
     }
     return node
+  }
+
+  /// Whether the page shows every node that lies in it, and each once.
+  ///
+  /// LMDB keeps nodes one behind the other, without a gap, from `upper` to the end of the page. So their sizes add up to
+  /// that, and (as one of the same size may be named twice in another's place) so do the sizes weighted by where they lie:
+  /// a sum over every byte of its place, of which the result is known.
+  @inline(never)
+  func checkNodes(isLeaf: Bool) throws(LMDBError) {
+    var bytes = 0
+    var places = 0
+    var list = unsafe start + FileFormat.pageHeaderBytes
+    let end = unsafe list + 2 * count
+    let last = size - FileFormat.nodeHeaderBytes
+    while unsafe list < end {
+      let offset = unsafe Int(list.little(UInt16.self, at: 0))
+      guard offset <= last else { throw .damaged(number, "an entry outside its page") }
+      // The whole header of the node: low u16 | high u16 | flags u16 | keyBytes u16.
+      let header = unsafe start.little(UInt64.self, at: offset)
+      var length = FileFormat.nodeHeaderBytes &+ Int(truncatingIfNeeded: header &>> 48)
+      if isLeaf {
+        let isElsewhere = header &>> 32 & UInt64(FileFormat.valueElsewhere) != 0
+        length &+= isElsewhere ? MemoryLayout<UInt64>.size : Int(truncatingIfNeeded: header & 0xFFFF_FFFF)
+      }
+      length &+= length & 1
+      bytes &+= length
+      places &+= length &* (2 &* offset &+ length)
+      unsafe list += 2
+    }
+    guard bytes == size - upper, places == size * size - upper * upper else {
+      throw .damaged(number, "entries hidden, or shown twice")
+    }
   }
 
   /// The page below a branch at `index`.

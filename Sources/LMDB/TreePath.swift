@@ -3,6 +3,8 @@
 // Invariants
 // - `levels` is empty until the first move found an entry; then it has as many as the tree is deep.
 // - Moving past an end says so and changes nothing.
+// - Each page on the path shows all it has (`TreePage.checkNodes`), and its keys lie between those that the pages above
+//   it have beside it. So of two entries that it moves over, one after the other, there is none between in the tree.
 
 struct TreePath {
   private struct Level {
@@ -42,7 +44,7 @@ struct TreePath {
     var number = tree.root
     while true {
       let isLeaf = levels.count == tree.depth - 1
-      let page = try reader.page(number, isLeaf: isLeaf)
+      let page = try page(number, isLeaf: isLeaf, below: levels.count, &reader)
       levels.append(Level(page: page, index: backwards ? page.count - 1 : 0))
       if isLeaf { return true }
       number = try page.child(backwards ? page.count - 1 : 0)
@@ -55,12 +57,12 @@ struct TreePath {
     levels.removeAll(keepingCapacity: true)
     var number = tree.root
     while levels.count < tree.depth - 1 {
-      let page = try reader.page(number, isLeaf: false)
+      let page = try page(number, isLeaf: false, below: levels.count, &reader)
       let index = unsafe try page.childIndex(of: key)
       levels.append(Level(page: page, index: index))
       number = try page.child(index)
     }
-    let leaf = try reader.page(number, isLeaf: true)
+    let leaf = try page(number, isLeaf: true, below: levels.count, &reader)
     let index = unsafe try leaf.firstEntry(atOrAfter: key).index
     levels.append(Level(page: leaf, index: min(index, leaf.count - 1)))
     // Past the last entry of its leaf: the next leaf has it, if there is one.
@@ -87,13 +89,43 @@ struct TreePath {
     while level < levels.count - 1 {
       let number = try levels[level].page.child(levels[level].index)
       level += 1
-      let page = try reader.page(number, isLeaf: level == levels.count - 1)
+      let page = try page(number, isLeaf: level == levels.count - 1, below: level, &reader)
       levels[level] = Level(page: page, index: backwards ? page.count - 1 : 0)
     }
     // Who has walked from one leaf to another will want the one after, too.
     let parent = levels[levels.count - 2]
     if parent.page.has(parent.index + step) { reader.prefetch(try parent.page.child(parent.index + step)) }
     return true
+  }
+
+  /// A page of the path, `above` levels below the root.
+  private func page(
+    _ number: UInt64, isLeaf: Bool, below above: Int, _ reader: inout TreeReader
+  ) throws(LMDBError) -> TreePage {
+    let page = try reader.page(number, isLeaf: isLeaf)
+    try page.checkNodes(isLeaf: isLeaf)
+    // The first key of a branch is left out.
+    let first = isLeaf ? 0 : 1
+    guard first < page.count else { throw .damaged(number, "a branch with one child") }
+    var isBounded = (below: false, above: false)
+    var level = above - 1
+    while level >= 0, !isBounded.below || !isBounded.above {
+      let (parent, index) = (levels[level].page, levels[level].index)
+      if !isBounded.below, index > 0 {
+        isBounded.below = true
+        guard unsafe try page.node(first).compare(parent.node(index).key) >= 0 else {
+          throw .damaged(number, "keys of another page")
+        }
+      }
+      if !isBounded.above, index + 1 < parent.count {
+        isBounded.above = true
+        guard unsafe try page.node(page.count - 1).compare(parent.node(index + 1).key) < 0 else {
+          throw .damaged(number, "keys of another page")
+        }
+      }
+      level -= 1
+    }
+    return page
   }
 }
 

@@ -25,6 +25,15 @@ struct TreeReader {
   /// The entry with this key; nil when there is none.
   @inline(__always)
   mutating func find(_ key: UnsafeRawBufferPointer, in tree: TreeRecord) throws(LMDBError) -> TreeNode? {
+    guard let place = unsafe try place(of: key, in: tree) else { return nil }
+    return place.isKey ? try place.leaf.entry(place.index) : nil
+  }
+
+  /// Where the key is or would be: before the entry at `index`. Nil when the tree is empty.
+  @inline(__always)
+  mutating func place(
+    of key: UnsafeRawBufferPointer, in tree: TreeRecord
+  ) throws(LMDBError) -> (leaf: TreePage, index: Int, isKey: Bool)? {
     guard tree.root != FileFormat.noPage else { return nil }
     var number = tree.root
     var level = tree.depth
@@ -35,7 +44,33 @@ struct TreeReader {
     }
     let leaf = try page(number, isLeaf: true)
     let (index, isKey) = unsafe try leaf.firstEntry(atOrAfter: key)
-    return isKey ? try leaf.entry(index) : nil
+    return (leaf, index, isKey)
+  }
+
+  /// The entries on both sides of a key that is not in the tree.
+  mutating func neighbours(
+    of key: UnsafeRawBufferPointer, in tree: TreeRecord
+  ) throws(LMDBError) -> (before: TreeNode?, after: TreeNode?) {
+    guard let (leaf, index, isKey) = unsafe try place(of: key, in: tree) else { return (nil, nil) }
+    // Between two entries of one leaf there is no room for a mistake further up: no other leaf can have the key.
+    if index > 0, index < leaf.count, !isKey {
+      try leaf.checkNodes(isLeaf: true)
+      return (try leaf.entry(index - 1), try leaf.entry(index))
+    }
+    return unsafe try neighboursAcross(key, tree)
+  }
+
+  /// At the edge of a leaf the pages above may have led astray, so all of them are looked at, and the leaf beside it.
+  @inline(never)
+  private mutating func neighboursAcross(
+    _ key: UnsafeRawBufferPointer, _ tree: TreeRecord
+  ) throws(LMDBError) -> (before: TreeNode?, after: TreeNode?) {
+    var path = TreePath(tree)
+    guard unsafe try path.seek(key, &self) else {
+      return try path.outermost(backwards: true, &self) ? (try path.entry, nil) : (nil, nil)
+    }
+    let after = try path.entry
+    return try path.next(backwards: true, &self) ? (try path.entry, after) : (nil, after)
   }
 
   /// A page of a tree; a leaf is fetched as a whole.

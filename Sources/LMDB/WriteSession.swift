@@ -50,8 +50,15 @@ package final class WriteSession {
     let answer = unsafe mdb_txn_commit(handle.pointer)
     environment.writerDidEnd()
     guard answer == MDB_SUCCESS else {
-      throw LMDBError(returned: environment.causeOfFailedCommit(answer), "commit a transaction", environment.path)
+      throw failure(environment.causeOfFailedCommit(answer), "commit a transaction")
     }
+  }
+
+  /// Of a change; a map that is full grows before the next transaction.
+  @inline(never)
+  package func failure(_ answer: Int32, _ operation: String) -> LMDBError {
+    if answer == MDB_MAP_FULL { environment.mapIsFull() }
+    return LMDBError(returned: answer, operation, environment.path)
   }
 
   func abort() {

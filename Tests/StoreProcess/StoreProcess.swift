@@ -13,7 +13,8 @@ struct StoreProcess {
     let arguments = Array(CommandLine.arguments.dropFirst())
     guard arguments.count >= 2 else { fatalError("usage: StoreProcess COMMAND STORE [ARGUMENT…]") }
     var options = Store.Options()
-    // So small that segments and generations come and go all the time.
+    // So small that segments and generations come and go all the time, and the index's map grows.
+    options.indexMapBytes = 1 << 20
     options.segmentBytes = 16 << 10
     options.generationBytes = 192 << 10
     options.leaseMilliseconds = 500
