@@ -133,7 +133,8 @@ extension StoreError {
   package init(_ error: LMDBError, path: String) {
     if error.code == .mapFull {
       self.init(
-        .full, "this process has no address space left for the index. Nothing was lost; raise its limit, or delete keys.",
+        .full,
+        "this process has no address space left for the index. Nothing was lost; raise its limit, or delete keys.",
         path: path)
       return
     }

@@ -54,7 +54,7 @@ package struct LMDBAscendingWriter: ~Copyable {
         return unsafe mdb_cursor_put(cursor, &key, &value, UInt32(MDB_CURRENT))
       }
     }
-    guard answer == MDB_SUCCESS else { throw LMDBError(returned: answer, "put a value", session.environment.path) }
+    guard answer == MDB_SUCCESS else { throw session.failure(answer, "put a value") }
     return replaced
   }
 

@@ -164,9 +164,11 @@ private final class Expectation {
     let scratch = try Scratch(inMemory: true)
     let path = scratch.path("store")
     // Long keys make a deep tree of few rows.
-    let rows = (0..<700).map { number in
-      (key: Array("row/\(10_000 + number * 7)/".utf8) + [UInt8](repeating: 0x2E, count: 150 + number % 60),
-        value: Array("value \(number)".utf8))
+    let rows = (0..<1_200).map { number in
+      (
+        key: Array("row/\(10_000 + number * 7)/".utf8) + [UInt8](repeating: 0x2E, count: 150 + number % 60),
+        value: Array("value \(number)".utf8)
+      )
     }
     var store = try Store.openBlocking(at: path)
     let shuffled = rows.shuffled(using: &random)

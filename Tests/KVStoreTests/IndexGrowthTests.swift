@@ -7,7 +7,8 @@ import TestSupport
 import Testing
 
 @Suite struct IndexGrowthTests {
-  @Test("An index grows far beyond what it was opened with, under snapshots, and beside a process that reads and writes")
+  @Test(
+    "An index grows far beyond what it was opened with, under snapshots, and beside a process that reads and writes")
   func growsWhileOpen() async throws {
     let scratch = try Scratch()
     let path = scratch.path("store")
