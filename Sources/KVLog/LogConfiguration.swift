@@ -14,6 +14,12 @@ package struct LogConfiguration: Sendable {
   /// Then by twice as much each time, up to this: a busy store pays for growing a file once in many commits.
   package var largestPrewriteBytes: Int = 4 << 20
 
+  /// A segment that has this share of `segmentBytes` and grows by the largest steps has the file of the next one prepared
+  /// by whoever has the time, so that no block waits for zeros to be written.
+  package var preparedShare: Int = 4
+  /// What is written and synchronised at a time while a segment is prepared, so that others get at the disk in between.
+  package var preparedStepBytes: Int = 1 << 20
+
   package init(directory: String, identity: Identity, fileSystem: any LogFileSystem = PosixFileSystem()) {
     self.directory = directory
     self.identity = identity

@@ -118,6 +118,17 @@ package final class ReplicationLog: Sendable {
     }
   }
 
+  /// Whether the next segment should be prepared now. Who is told so calls `prepareSegment`.
+  package func beginPreparingSegment() -> Bool { writer.withLock { $0.beginPreparing() } }
+
+  /// Prepares the file of the next segment, which takes the disk a while and keeps nobody from appending. `name` is unique to
+  /// this process and call.
+  package func prepareSegment(_ process: Int32, _ number: UInt64, leaving: UInt64, while isWanted: () -> Bool) {
+    let name = SegmentName.spare(process, number)
+    let made = SpareSegment(configuration, leaving: leaving, named: name, while: isWanted)
+    writer.withLock { $0.endPreparing(made) }
+  }
+
   /// Takes back the block that was appended last, durably: it was never there.
   package func retract() throws(LogError) {
     try writer.withLock { (writer) throws(LogError) in try writer.retract() }

@@ -89,6 +89,9 @@ enum SegmentName {
   static func file(_ firstVersion: Version) -> String { padded(firstVersion) + suffix }
   static func unfinished(_ firstVersion: Version) -> String { padded(firstVersion) + unfinishedSuffix }
 
+  /// A file of zeros that will become the next segment of the process that makes it.
+  static func spare(_ process: Int32, _ number: UInt64) -> String { "spare-\(process)-\(number)\(unfinishedSuffix)" }
+
   /// The first version of the segment of that name; `nil` for any other name.
   static func parse(_ name: String) -> Version? {
     guard name.utf8.count == digits + suffix.utf8.count, name.hasSuffix(suffix),

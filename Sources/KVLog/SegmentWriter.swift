@@ -24,6 +24,10 @@ struct SegmentWriter {
   /// How often blocks were taken back: an end that was seen before the last time may not be in the log any more.
   var retractions = 0
   private(set) var isPoisoned = false
+  /// Zeros for the next segment, durable.
+  private var spare: SpareSegment?
+  /// Somebody is preparing that just now.
+  private var isPreparing = false
 
   private static let pageBytes: UInt64 = 4096
   private static let zeros = [UInt8](repeating: 0, count: 64 << 10)
@@ -147,6 +151,7 @@ struct SegmentWriter {
   mutating func close() throws(LogError) {
     try synchronize()
     isPoisoned = true
+    _ = dropSpare()
     do {
       try file.truncate(to: end.offset)
     } catch {
@@ -166,6 +171,29 @@ struct SegmentWriter {
       .system(error.code), operation, file: path, offset: end.offset, version: end.version + 1)
   }
 
+  // MARK: Preparing the next segment
+
+  /// Whether a segment should be prepared; from then on the caller is at it.
+  mutating func beginPreparing() -> Bool {
+    guard spare == nil, !isPreparing, !isPoisoned, step >= configuration.largestPrewriteBytes,
+      end.offset >= UInt64(configuration.segmentBytes / configuration.preparedShare)
+    else { return false }
+    isPreparing = true
+    return true
+  }
+
+  mutating func endPreparing(_ made: SpareSegment?) {
+    isPreparing = false
+    if isPoisoned { made?.remove(configuration) } else { spare = made }
+  }
+
+  /// Gives back what was prepared; false when nothing was.
+  private mutating func dropSpare() -> Bool {
+    defer { spare = nil }
+    spare?.remove(configuration)
+    return spare != nil
+  }
+
   // MARK: Growing
 
   /// Makes sure that zeros lie between the end and `needed`, and that they are durable.
@@ -180,8 +208,8 @@ struct SegmentWriter {
       do throws(SystemError) {
         try zeros(to: generous)
       } catch {
-        // A nearly full disk may still have room for this block alone.
-        guard error.isFull, generous > least else { throw error }
+        // A nearly full disk may still have room for this block alone, or for what was meant for the next segment.
+        guard error.isFull, dropSpare() || generous > least else { throw error }
         try zeros(to: least)
       }
     } catch {
@@ -216,7 +244,7 @@ struct SegmentWriter {
     writtenAhead = size
   }
 
-  private static func writeZeros(to file: any LogFile, _ range: Range<UInt64>) throws(SystemError) {
+  static func writeZeros(to file: any LogFile, _ range: Range<UInt64>) throws(SystemError) {
     var offset = range.lowerBound
     while offset < range.upperBound {
       let count = Int(min(UInt64(zeros.count), range.upperBound - offset))
@@ -239,11 +267,15 @@ struct SegmentWriter {
     try checkRoom(for: least, growth)
     let generous = max(least, min(growth.isSparing ? 0 : UInt64(step), UInt64(configuration.segmentBytes)))
     let next: NewSegment
-    do {
-      next = try Self.make(after: start, previous: end.segment, bytes: generous, configuration)
-    } catch {
-      guard error.kind == .full, generous > least else { throw error }
-      next = try Self.make(after: start, previous: end.segment, bytes: least, configuration)
+    if let prepared = takeSpare(for: least, after: start) {
+      next = prepared
+    } else {
+      do {
+        next = try Self.make(after: start, previous: end.segment, bytes: generous, configuration)
+      } catch {
+        guard error.kind == .full, generous > least else { throw error }
+        next = try Self.make(after: start, previous: end.segment, bytes: least, configuration)
+      }
     }
     do {
       try file.truncate(to: end.offset)
@@ -261,6 +293,28 @@ struct SegmentWriter {
     step = min(step * 2, configuration.largestPrewriteBytes)
   }
 
+  /// Makes the prepared file the next segment, if there is one and it has room for `least` bytes. It may have gone: a
+  /// process that cleans up after another one removes what has no name yet.
+  private mutating func takeSpare(for least: UInt64, after start: LogPosition) -> NewSegment? {
+    guard let spare else { return nil }
+    guard spare.bytes >= least else {
+      _ = dropSpare()
+      return nil
+    }
+    self.spare = nil
+    let header = Self.header(after: start, previous: end.segment, configuration)
+    do {
+      let bytes = unsafe header.span.bytes
+      try spare.file.write(bytes, at: 0)
+      try spare.file.synchronizeAll()
+      try configuration.fileSystem.rename(spare.path, to: configuration.path(SegmentName.unfinished(start.segment)))
+    } catch {
+      spare.remove(configuration)
+      return nil
+    }
+    return NewSegment(file: spare.file, path: configuration.path(ofSegment: start.segment), size: spare.bytes)
+  }
+
   private struct NewSegment {
     var file: any LogFile
     var path: String
@@ -272,10 +326,7 @@ struct SegmentWriter {
     after start: LogPosition, previous: Version, bytes: UInt64, _ configuration: LogConfiguration
   ) throws(LogError) -> NewSegment {
     let unfinished = configuration.path(SegmentName.unfinished(start.segment))
-    let header = SegmentHeader(
-      identity: configuration.identity, firstVersion: start.segment, digestBefore: start.digest,
-      previousSegment: previous
-    ).encoded
+    let header = header(after: start, previous: previous, configuration)
     do {
       let file = try configuration.fileSystem.open(unfinished, .create)
       let span = unsafe header.span.bytes
@@ -288,6 +339,15 @@ struct SegmentWriter {
       try? configuration.fileSystem.unlink(unfinished)
       throw LogError(error, "begin a segment", file: unfinished, version: start.segment)
     }
+  }
+
+  private static func header(
+    after start: LogPosition, previous: Version, _ configuration: LogConfiguration
+  ) -> [UInt8] {
+    SegmentHeader(
+      identity: configuration.identity, firstVersion: start.segment, digestBefore: start.digest,
+      previousSegment: previous
+    ).encoded
   }
 
   /// Gives a segment its name, durably.

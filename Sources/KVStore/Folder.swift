@@ -91,6 +91,7 @@ final class Folder: Sendable {
           }
           try seal(core)
         }
+        try core.tail.makeFilters()
         guard try core.locks.folding.tryLock() else {
           // Another process is at it; should it die, nobody says so.
           sleep(seconds: 0.1)
@@ -159,6 +160,7 @@ final class Folder: Sendable {
         core.idleSnapshots.expire()
         // What is sealed meanwhile waits for long.
         if core.memory.generations.sealedCount > generations.count {
+          try core.tail.makeFilters()
           try certify(core.tail.oldestFirst(live: false), after: start, core)
         }
       }

@@ -8,6 +8,7 @@
 import Foundation
 import KVLog
 import LMDB
+import Synchronization
 
 final class Generation: Sendable {
   let environment: LMDBEnvironment
@@ -15,6 +16,8 @@ final class Generation: Sendable {
   let number: UInt32
   let capacity: Int
   private let memory: SharedMemory
+  /// Made once it is sealed.
+  private let filter = Mutex<KeyFilter?>(nil)
 
   /// Creates the file; throws `LMDBError` when there is no space for all of it.
   init(creating number: UInt32, path: String, capacity: Int, home: Identity, _ memory: SharedMemory) throws {
@@ -59,7 +62,16 @@ final class Generation: Sendable {
   }
 
   func source() throws(LMDBError) -> Source {
-    Source(reader: try environment.reader(), tables: tables)
+    Source(reader: try environment.reader(), tables: tables, filter: filter.withLock { $0 })
+  }
+
+  /// Has the snapshots from now on pass over this generation for keys that it does not have; it must be sealed. A damaged
+  /// one is left to the reads that meet the damage.
+  func makeFilter() throws(LMDBError) {
+    guard !isEmpty, filter.withLock({ $0 == nil }) else { return }
+    let source = try source()
+    guard let made = try? KeyFilter(source) else { return }
+    filter.withLock { $0 = made }
   }
 
   func removeFiles() { Generation.remove(environment.path) }

@@ -198,6 +198,7 @@ final class GroupWriter {
     adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
     core.folder.wakeIfPressed()
+    core.preparer.prepare(core)
     if core.memory.durableVersion < state.version || !needsSynchronize { core.synchronizer.arm(core) }
   }
 
@@ -509,7 +510,8 @@ final class GroupWriter {
     try showOwnWrites()
     if let own = try writer!.get(generation.tables.rows, key: key, body) { return own }
     try writer!.checkAbsence(of: key, in: generation.tables.rows, .rows)
-    for source in try sourcesBelow() {
+    let hash = checksum64(key)
+    for source in try sourcesBelow() where source.mayHave(hash) {
       if let found = try source.reader.get(source.tables.rows, key: key, body) { return found }
       try source.checkAbsence(ofRow: key)
     }

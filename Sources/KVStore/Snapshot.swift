@@ -120,23 +120,24 @@ extension Snapshot {
   @inline(__always)
   private func withRowBytes<Result>(_ key: RawSpan, _ body: (RawSpan) throws -> Result) throws -> Result? {
     try StoreLimits.check(key: key)
+    let hash = sources.count > 1 ? checksum64(key) : 0
     var missed = 0
     for source in sources {
-      if let bytes = unsafe try source.reader.value(source.tables.rows, key) {
+      if source.mayHave(hash), let bytes = unsafe try source.reader.value(source.tables.rows, key) {
         defer { withExtendedLifetime(source.reader) {} }
-        if missed > 0 { try checkAbsence(of: key, inFirst: missed) }
+        if missed > 0 { try checkAbsence(of: key, hash, inFirst: missed) }
         return unsafe try body(bytes.bytes)
       }
       missed += 1
     }
-    try checkAbsence(of: key, inFirst: missed)
+    try checkAbsence(of: key, hash, inFirst: missed)
     return nil
   }
 
   /// A row of an older source counts, and so does that there is none, only if no newer one has lost its own to damage.
   @inline(never)
-  private func checkAbsence(of key: RawSpan, inFirst count: Int) throws {
-    for source in sources[..<count] { try source.checkAbsence(ofRow: key) }
+  private func checkAbsence(of key: RawSpan, _ hash: UInt64, inFirst count: Int) throws {
+    for source in sources[..<count] where source.mayHave(hash) { try source.checkAbsence(ofRow: key) }
   }
 
   /// The same in all of them.

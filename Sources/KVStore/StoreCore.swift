@@ -18,6 +18,7 @@ final class StoreCore: Sendable {
   let folder = Folder()
   let writer = WriteQueue()
   let synchronizer = Synchronizer()
+  let preparer = LogPreparer()
   let watch = Watch()
   let locks: StoreLocks
   let reserve: Reserve

@@ -34,6 +34,12 @@ package enum StoreLimits {
   /// middle of a group stays rare.
   package static let generationFillPercent = 80
 
+  /// What a process remembers of the keys of a sealed generation, so that reads pass over it: enough for one look-up in
+  /// seventy to be made in vain…
+  static let filterBitsPerKey = 10
+  /// …in this much memory at most, for each generation; with more keys than fit, more look-ups are in vain.
+  static let filterBytes = 1 << 20
+
   /// Pages of the index that a fold dirties in one transaction, about: they lie in anonymous memory until it commits,
   /// whatever the size of the store.
   package static let foldPages = 1_024

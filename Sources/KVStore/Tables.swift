@@ -43,6 +43,12 @@ struct Tables: Sendable {
 struct Source {
   let reader: LMDBReader
   let tables: Tables
+  /// What keys it has, if that is known without a search.
+  var filter: KeyFilter?
+
+  /// False: the source has no row of the key with this checksum. Always true where that is not known.
+  @inline(__always)
+  func mayHave(_ hash: UInt64) -> Bool { filter?.mayHave(hash) ?? true }
 }
 
 extension LMDBWriter {

@@ -266,6 +266,11 @@ final class Tail: Sendable {
     return ((bytes * 3 + least) / page + 1) * page
   }
 
+  /// Spares reads the search in sealed generations that do not have their key.
+  func makeFilters() throws {
+    for generation in try oldestFirst(live: false) { try generation.makeFilter() }
+  }
+
   /// Makes sealed generations durable that are not, under the folding lock: the next process to open the store need not
   /// replay the log for them, whatever ends this one. They come oldest first, `state` is the index's; some may be in it.
   func certify(_ generations: some Sequence<Generation>, after state: StoreState) throws {

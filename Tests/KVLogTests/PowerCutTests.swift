@@ -14,6 +14,8 @@ import Testing
     var durable = 0
     /// A position that is known to be durable, as an index would keep it, in blocks.
     var index = 0
+    /// How often the next segment was prepared.
+    var prepared = 0
   }
 
   /// Appends, synchronises, truncates and reopens at random, until it is through or the power goes.
@@ -22,9 +24,13 @@ import Testing
   ) throws {
     var log = try ReplicationLog.create(configuration)
     oracle.isCreated = true
-    for _ in 0..<steps {
+    for step in 0..<steps {
       switch Int.random(in: 0..<16, using: &random) {
       case 0..<8:
+        if random.chance(50), log.beginPreparingSegment() {
+          oracle.prepared += 1
+          log.prepareSegment(1, UInt64(step), leaving: 0) { true }
+        }
         var builder = BlockBuilder(after: log.end)
         builder.addRandom(&random, largestValue: Int.random(in: 0..<20, using: &random) == 0 ? 9000 : 700)
         oracle.blocks.append(builder.recordBytes)
@@ -76,6 +82,7 @@ import Testing
     try work(smallLog(files), &whole, &random, steps: 60)
     let operations = files.operations
     #expect(operations > 100)
+    #expect(whole.prepared > 0)
 
     var survivedUnsynchronised = 0
     for operation in 0..<operations {

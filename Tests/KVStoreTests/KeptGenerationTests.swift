@@ -96,6 +96,24 @@ import Testing
     }
   }
 
+  @Test(
+    "A read passes over sealed generations for keys that they do not have, and for no others",
+    arguments: SeededGenerator.seeds(1, fresh: 1))
+  func passedOver(seed: UInt64) throws {
+    var specimen = try Specimen(SeededGenerator(seed: seed))
+    _ = try specimen.killed("killed", durable: 2)
+    let store = try Store.openBlocking(at: specimen.scratch.path("killed"), options: specimen.options)
+    // What the generations have is found out in the background, meanwhile.
+    for _ in 0..<6 {
+      for _ in 0..<2_000 {
+        let key = Array("key \(specimen.random.below(30_000))".utf8)
+        #expect(try store.value(for: key) == specimen.rows[key])
+      }
+      usleep(30_000)
+    }
+    try store.closeBlocking()
+  }
+
   @Test("A generation that does not go on where the index ends is not taken over: the log says what the store is")
   func joined() throws {
     var specimen = try Specimen(SeededGenerator())
