@@ -19,7 +19,8 @@ struct SpareSegment {
     let files = configuration.fileSystem
     bytes = UInt64(configuration.segmentBytes)
     path = configuration.path(name)
-    if let free = files.freeBytes(configuration.directory), free < 2 * bytes || free - 2 * bytes < leaving { return nil }
+    let free = files.freeBytes(configuration.directory) ?? .max
+    guard free >= 2 * bytes, free - 2 * bytes >= leaving else { return nil }
     do {
       file = try files.open(path, .create)
     } catch {

@@ -61,5 +61,7 @@ final class KeyFilter: Sendable {
   }
 
   @inline(__always)
-  private static func bit(_ probe: Int, of hash: UInt64) -> Int { Int(truncatingIfNeeded: hash >> UInt64(9 * probe)) & 511 }
+  private static func bit(_ probe: Int, of hash: UInt64) -> Int {
+    Int(truncatingIfNeeded: hash >> UInt64(9 * probe)) & 511
+  }
 }
