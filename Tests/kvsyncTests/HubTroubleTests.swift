@@ -143,7 +143,10 @@ struct HubTroubleTests {
       let live = try ChildProcess(
         Workplace.tool, ["sync", store, hub.url(), "--continuous"], errorFile: place.file("live.err"))
       #expect(try await messages(live, contain: "the hub has no space left"))
-      #expect(hub.process.messages.components(separatedBy: "no space left:").count == 2, "\(hub.process.messages)")
+      // What the hub folds meanwhile may give it room for some more, so that the disk is full a second time.
+      let told = hub.process.messages.components(separatedBy: "no space left:").count - 1
+      let ended = hub.process.messages.components(separatedBy: "pushes are stored again").count - 1
+      #expect(told == ended + 1, "\(hub.process.messages)")
       #expect(try await place.shell("mount -o remount,size=200m '\(disk)'").status == 0)
       #expect(try await messages(live, contain: "caught up with"))
       live.kill(SIGTERM)
