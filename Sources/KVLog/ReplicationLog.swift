@@ -4,6 +4,8 @@
 // - One thread of one process appends at a time: whoever holds the store's writer lock. A process whose turn it is
 //   resumes where the last one stopped.
 // - `end` only names blocks that were written whole. They are durable once `synchronize` has returned.
+// - Of synchronisations one is under way at a time, and none is begun after one has failed: the kernel tells of lost pages
+//   once, to whoever asks first, and the next one would be told that all is well.
 // - Segments disappear from the front only, one after the other, and never the newest.
 
 internal import Synchronization
@@ -13,6 +15,7 @@ package final class ReplicationLog: Sendable {
 
   private let writer: Mutex<SegmentWriter>
   private let truncation = Mutex(())
+  private let synchronization = Mutex(())
 
   init(_ writer: SegmentWriter) {
     configuration = writer.configuration
@@ -86,7 +89,9 @@ package final class ReplicationLog: Sendable {
 
   /// Makes everything appended so far durable.
   package func synchronize() throws(LogError) {
-    try writer.withLock { (writer) throws(LogError) in try writer.synchronize() }
+    try synchronization.withLock { (_) throws(LogError) in
+      try writer.withLock { (writer) throws(LogError) in try writer.synchronize() }
+    }
   }
 
   /// Seals the newest segment, so that the next block begins another one. Nothing happens if it holds no commit.
@@ -96,14 +101,17 @@ package final class ReplicationLog: Sendable {
 
   /// As `synchronize`, but blocks may be appended meanwhile, which it does not cover. Gives what is durable now.
   package func synchronizeAside() throws(LogError) -> LogPosition? {
-    guard let (file, end, retractions) = writer.withLock({ $0.unsynchronized }) else { return nil }
-    do {
-      try file.synchronizeData()
-    } catch {
-      throw writer.withLock { $0.failed(error) }
+    try synchronization.withLock { (_) throws(LogError) -> LogPosition? in
+      let wanted = try writer.withLock { (writer) throws(LogError) in try writer.unsynchronized() }
+      guard let (file, end, retractions) = wanted else { return nil }
+      do throws(SystemError) {
+        try file.synchronizeData()
+      } catch {
+        throw writer.withLock { $0.failed(error) }
+      }
+      writer.withLock { $0.synchronized(through: end, retractions) }
+      return end
     }
-    writer.withLock { $0.synchronized(through: end, retractions) }
-    return end
   }
 
   /// Makes durable what lies before `position`, where another process has ended a block; blocks may be appended meanwhile.
@@ -128,6 +136,9 @@ package final class ReplicationLog: Sendable {
     let made = SpareSegment(configuration, leaving: leaving, named: name, while: isWanted)
     writer.withLock { $0.endPreparing(made) }
   }
+
+  /// Gives the prepared file back, if there is one: on a full disk, and when this process appends no more.
+  package func discardPreparedSegment() { writer.withLock { _ = $0.dropSpare() } }
 
   /// Takes back the block that was appended last, durably: it was never there.
   package func retract() throws(LogError) {

@@ -26,7 +26,8 @@ struct SegmentWriter {
   private(set) var isPoisoned = false
   /// Zeros for the next segment, durable.
   private var spare: SpareSegment?
-  /// Somebody is preparing that just now.
+  /// The segment in which it was begun last: once in each, also if there was no room.
+  private var preparedIn: Version?
   private var isPreparing = false
 
   private static let pageBytes: UInt64 = 4096
@@ -127,8 +128,9 @@ struct SegmentWriter {
   }
 
   /// What has to be synchronised, by whoever has the time, for the log to be durable up to its present end.
-  var unsynchronized: (file: any LogFile, end: LogPosition, retractions: Int)? {
-    synchronizedThrough < end.offset ? (file, end, retractions) : nil
+  func unsynchronized() throws(LogError) -> (file: any LogFile, end: LogPosition, retractions: Int)? {
+    try checkUsable()
+    return synchronizedThrough < end.offset ? (file, end, retractions) : nil
   }
 
   /// `end`, or the end of an older segment, is durable, unless blocks were taken back since `retractions` were counted:
@@ -175,9 +177,11 @@ struct SegmentWriter {
 
   /// Whether a segment should be prepared; from then on the caller is at it.
   mutating func beginPreparing() -> Bool {
-    guard spare == nil, !isPreparing, !isPoisoned, step >= configuration.largestPrewriteBytes,
+    guard preparedIn != end.segment, spare == nil, !isPreparing, !isPoisoned,
+      step >= configuration.largestPrewriteBytes,
       end.offset >= UInt64(configuration.segmentBytes / configuration.preparedShare)
     else { return false }
+    preparedIn = end.segment
     isPreparing = true
     return true
   }
@@ -188,7 +192,7 @@ struct SegmentWriter {
   }
 
   /// Gives back what was prepared; false when nothing was.
-  private mutating func dropSpare() -> Bool {
+  mutating func dropSpare() -> Bool {
     defer { spare = nil }
     spare?.remove(configuration)
     return spare != nil
