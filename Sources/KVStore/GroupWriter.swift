@@ -174,7 +174,7 @@ final class GroupWriter {
       // A log that could not grow has appended nothing and goes on; any other failure poisoned it.
       guard error.kind == .full else { throw core.poison(error) }
       core.memory.unfinishedWriter = nil
-      core.folder.makeRoom()
+      core.makeRoom()
       throw error
     }
     do {
@@ -187,7 +187,7 @@ final class GroupWriter {
       do { try core.log.retract() } catch { throw core.poison(error) }
       core.noteLog(published)
       core.memory.unfinishedWriter = nil
-      core.folder.makeRoom()
+      core.makeRoom()
       throw error
     } catch {
       abandon()
@@ -302,6 +302,8 @@ final class GroupWriter {
         try rebuild()
       }
     } catch {
+      // The others of the group go on, with what they have.
+      do { try restartTail() } catch { groupFailure = error }
       fail(error)
       throw error
     }
@@ -350,7 +352,7 @@ final class GroupWriter {
     do {
       try rollGeneration(room: 0)
     } catch let error where StoreError.isFull(error) {
-      core.folder.makeRoom()
+      core.makeRoom()
     }
   }
 
@@ -365,7 +367,7 @@ final class GroupWriter {
     do {
       try core.tail.roll(room: bytes)
     } catch let error where StoreError.isFull(error) {
-      core.folder.makeRoom()
+      core.makeRoom()
       guard !hasValues else { throw error }
       _ = core.reserve.release()
       try core.tail.roll(room: bytes, isPressed: true)
