@@ -3,8 +3,9 @@
 //
 // Invariants
 // - Of all processes one folds at a time: whoever holds the folding lock. When it dies the next one folds the same
-//   generation again, from its start, which comes to the same.
-// - Generations are folded oldest first, each wholly, before the next.
+//   generations again, from their start, which comes to the same.
+// - The oldest sealed generations are folded together, wholly, before any newer one; while such a fold would be thin they
+//   wait for more, certified.
 // - A log segment goes only when all its commits are folded and acknowledged and the retention lets it go.
 // - A full disk is waited out: the folder tries again, writers get `.full` meanwhile, nothing is lost. Any other
 //   failure poisons the store.

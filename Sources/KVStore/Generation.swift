@@ -16,8 +16,12 @@ final class Generation: Sendable {
   let number: UInt32
   let capacity: Int
   private let memory: SharedMemory
-  /// Made once it is sealed.
-  private let filter = Mutex<KeyFilter?>(nil)
+  private struct Filter {
+    var made: KeyFilter?
+    var isTried = false
+  }
+  /// Made once the generation is sealed.
+  private let filter = Mutex(Filter())
 
   /// Creates the file; throws `LMDBError` when there is no space for all of it.
   init(creating number: UInt32, path: String, capacity: Int, home: Identity, _ memory: SharedMemory) throws {
@@ -62,16 +66,16 @@ final class Generation: Sendable {
   }
 
   func source() throws(LMDBError) -> Source {
-    Source(reader: try environment.reader(), tables: tables, filter: filter.withLock { $0 })
+    Source(reader: try environment.reader(), tables: tables, filter: filter.withLock { $0.made })
   }
 
   /// Has the snapshots from now on pass over this generation for keys that it does not have; it must be sealed. A damaged
   /// one is left to the reads that meet the damage.
   func makeFilter() throws(LMDBError) {
-    guard !isEmpty, filter.withLock({ $0 == nil }) else { return }
+    guard !isEmpty, filter.withLock({ !$0.isTried }) else { return }
     let source = try source()
-    guard let made = try? KeyFilter(source) else { return }
-    filter.withLock { $0 = made }
+    let made = try? KeyFilter(source)
+    filter.withLock { $0 = Filter(made: made, isTried: true) }
   }
 
   func removeFiles() { Generation.remove(environment.path) }

@@ -33,8 +33,9 @@ final class LogPreparer: Sendable {
     }
   }
 
-  func stop() {
+  func stop(_ core: StoreCore) {
     state.update { $0.isStopping = true }
     state.wait { state, _ in state.isRunning ? nil : () }
+    core.log.discardPreparedSegment()
   }
 }

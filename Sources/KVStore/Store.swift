@@ -124,7 +124,7 @@ public final class Store: Sendable {
   private static func stop(_ core: StoreCore, folding: Bool) throws {
     core.writer.stop()
     core.synchronizer.stop()
-    core.preparer.stop()
+    core.preparer.stop(core)
     core.folder.stop()
     core.watch.stop(core.memory)
     _ = core.state

@@ -107,6 +107,12 @@ final class StoreCore: Sendable {
     if durable == end.offset { memory.raiseDurableVersion(to: state.version) }
   }
 
+  /// The disk is full: what was set aside for later goes, and the folder gives back what it can.
+  func makeRoom() {
+    log.discardPreparedSegment()
+    folder.makeRoom()
+  }
+
   // MARK: Failure
 
   /// Makes every further write fail with one clear error; reading goes on.

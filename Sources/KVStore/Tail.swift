@@ -1,7 +1,8 @@
 // The newest commits by key, in small LMDB scratch files called generations, which all processes share.
 //
 // Invariants
-// - One generation is live and takes writes; sealed ones, oldest first, wait for the folder.
+// - One generation is live and takes writes; sealed ones, oldest first, wait for the folder. Those with a certificate
+//   survive the end of all processes, if they go on where the index ends.
 // - Which there are is said by the shared memory; this process opens and closes its own handles after it.
 // - A snapshot's readers are taken newest first, and count only if no generation has come or gone meanwhile: then no
 //   commit of a generation sealed after its reader was taken can have reached the index that it sees.
@@ -57,7 +58,8 @@ final class Tail: Sendable {
         try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
       }
     }
-    guard unsafe mkdir(directory, 0o750) == 0 || errno == EEXIST else {
+    // What could not be removed must not be taken for something of ours.
+    guard unsafe mkdir(directory, 0o750) == 0 || (errno == EEXIST && !names.isEmpty) else {
       let number = errno
       throw StoreError(
         StoreError.Code(errno: number), "cannot create the tail: \(describe(errno: number)).", path: directory)
