@@ -4,17 +4,16 @@
 //
 //     the space is not there, and the replica only compares            unknownSpace
 //     the space is not there, and the replica knows it                 differentEpoch
-//     the cursor names another epoch                                   another history: differentEpoch
-//     the cursor is beyond the head, or the digest there differs       the hub lost commits: hubRestored
-//     the hub has decided less than the replica was told               the hub lost commits: hubRestored
-//     the hub has decided more than the replica's log holds            the replica lost commits: replicaRestored
+//     the cursor's epoch was never this space's                        differentEpoch
+//     the cursor is not in this history                                the hub was restored: welcome, from the newest
+//     the hub has decided less than the replica was told               position that is; with a new epoch
+//     the hub has decided more than the replica's log holds            replicaRestored
 //     both agree on the version and not on the digest                  replicaRestored
-//     the hub knows another incarnation                                a copy: replicaRestored
-//     the cursor is older than the retained log                        belowRetentionFloor
+//     the common position is older than the retained log               belowRetentionFloor
 //     none of these                                                    resume
 //
-// The one case that only the replica can decide is a hub that has decided more than the replica was told: it compares
-// the welcome's digest with its own log.
+// A replica that hears replicaRestored goes on as a new incarnation. So does one that finds, by the welcome's digest, that a
+// hub which has decided more than it was told has decided other commits than its own.
 
 import KVLog
 import KVProtocol
@@ -31,7 +30,7 @@ enum Handshake {
     guard hello.scopes.isEmpty else {
       return Refusal(.scopesUnsupported, "this hub does not serve parts of a space; synchronise without scopes")
     }
-    guard hello.replica != .zero, hello.incarnation != .zero, hello.shipped.version <= hello.lastVersion else {
+    guard hello.replica != .zero, hello.shipped.version <= hello.lastVersion else {
       return Refusal(.violation, "the hello contradicts itself; upgrade the replica")
     }
     return nil
@@ -59,69 +58,53 @@ enum Handshake {
         + "new replica and load into it what this one has")
   }
 
-  /// What is wrong between the replica and the space.
+  /// What is wrong between the replica and the space, beyond what a welcome can mend.
   static func decide(_ hello: Hello, _ state: SpaceState) -> Refusal? {
-    if let cursor = hello.cursor, cursor.identity != state.head.identity {
+    guard let common = state.common else {
+      let epoch = hello.cursor?.identity ?? .zero
       return Refusal(
         .differentEpoch,
         "space \"\(hello.space)\" here is not the one this replica synchronised with before (its epoch is "
-          + "\(state.head.identity), the replica knows \(cursor.identity)); use the former hub or space, or make a new "
-          + "replica")
+          + "\(state.head.identity), the replica knows \(epoch)); use the former hub or space, or make a new replica")
     }
     guard hello.mode.isSynchronising else { return nil }
-    return decideProgress(hello, state) ?? decideCursor(hello, state)
+    if let refusal = decideProgress(hello, state) { return refusal }
+    if hello.mode.contains(.pull), common.version < state.retentionFloor {
+      return Refusal(
+        .belowRetentionFloor, version: state.retentionFloor,
+        "this replica has pulled through version \(common.version), and the hub keeps what follows "
+          + "\(state.retentionFloor) only; make a new replica")
+    }
+    return nil
+  }
+
+  /// Whether the hub has lost something that it had given to the replica, or taken from it: it was restored, and a new epoch is to
+  /// begin. Replicas that name an epoch before the present one are behind that already.
+  static func findsHubRestored(_ hello: Hello, _ state: SpaceState) -> Bool {
+    guard let cursor = hello.cursor, let common = state.common,
+      !state.formerEpochs.contains(cursor.identity), hello.mode.isSynchronising, decideProgress(hello, state) == nil
+    else { return false }
+    return cursor.identity != state.head.identity || common.version < cursor.version
+      || state.progress?.lastApplied ?? 0 < hello.shipped.version
   }
 
   private static func decideProgress(_ hello: Hello, _ state: SpaceState) -> Refusal? {
-    let shipped = hello.shipped
-    guard let progress = state.progress else {
-      guard shipped.version > 0 else { return nil }
-      return hubRestored(state, "it has nothing of this replica, which had version \(shipped.version) acknowledged")
-    }
-    guard progress.incarnation == hello.incarnation else {
-      return replicaRestored(progress, "the hub knows it as another incarnation: its files were copied or restored")
-    }
+    guard let progress = state.progress else { return nil }
     guard progress.lastApplied <= hello.lastVersion else {
       return replicaRestored(
         progress, "its log ends at version \(hello.lastVersion), and the hub has version \(progress.lastApplied)")
     }
-    guard progress.lastApplied >= shipped.version else {
-      return hubRestored(
-        state, "it has version \(progress.lastApplied) of this replica, which had \(shipped.version) acknowledged")
-    }
-    guard progress.lastApplied > shipped.version || progress.digest == shipped.digest else {
-      return replicaRestored(progress, "its log and what the hub got from it differ at version \(shipped.version)")
+    let isSame = progress.digest == hello.shipped.digest || progress.digestKind == .commit
+    guard progress.lastApplied != hello.shipped.version || isSame else {
+      return replicaRestored(
+        progress, "its log and what the hub got from it differ at version \(hello.shipped.version)")
     }
     return nil
-  }
-
-  private static func decideCursor(_ hello: Hello, _ state: SpaceState) -> Refusal? {
-    let cursor = hello.cursor?.version ?? 0
-    guard cursor <= state.head.version else {
-      return hubRestored(state, "it ends at version \(state.head.version), and this replica has pulled \(cursor)")
-    }
-    if hello.mode.contains(.pull), cursor < state.retentionFloor {
-      return Refusal(
-        .belowRetentionFloor, version: state.retentionFloor,
-        "this replica has pulled through version \(cursor), and the hub keeps what follows \(state.retentionFloor) "
-          + "only; make a new replica")
-    }
-    if let digest = hello.cursor?.digest, let ours = state.digestAtCursor, digest != ours {
-      return hubRestored(state, "its history differs from what this replica pulled, at or before version \(cursor)")
-    }
-    return nil
-  }
-
-  private static func hubRestored(_ state: SpaceState, _ reason: String) -> Refusal {
-    Refusal(
-      .hubRestored, version: state.head.version,
-      "the hub was restored to an older state: \(reason). Restore a newer backup of the hub, or serve the space under "
-        + "a new name; the replica's data is complete")
   }
 
   private static func replicaRestored(_ progress: ReplicaProgress, _ reason: String) -> Refusal {
     Refusal(
       .replicaRestored, version: progress.lastApplied,
-      "this replica was restored or cloned: \(reason). Make a new replica and load into it what this one alone has")
+      "this replica was restored or cloned: \(reason). It goes on as a new incarnation")
   }
 }

@@ -56,7 +56,7 @@ final class HubConnection: Sendable {
         for await action in work {
           group.addTask {
             let event = await self.perform(action)
-            if case .admit = action { self.admissions.finished() }
+            if action.isAdmission { self.admissions.finished() }
             if let event { self.handle(event) }
           }
         }
@@ -100,7 +100,7 @@ final class HubConnection: Sendable {
       connection.establish(outboundFrameBytes: frameBytes)
     case .open, .read, .awaitHead, .readRows:
       workEnd.yield(action)
-    case .admit:
+    case .admit, .restore:
       admissions.began()
       workEnd.yield(action)
     case .close:
@@ -157,11 +157,15 @@ final class HubConnection: Sendable {
       switch action {
       case .open(let hello):
         return try await open(hello)
-      case .admit(let push, let replica, let incarnation, let confirmed):
+      case .admit(let push, let replica, let confirmed):
         let acknowledgement = try await opened().admit(
-          push, from: replica, incarnation: incarnation, confirmed: confirmed)
+          push, from: replica, confirmed: confirmed)
         hub.alarm.stored(in: name(action), bytes: action.storedBytes)
         return .admitted(acknowledgement)
+      case .restore(let restoration):
+        let outcome = try await opened().restore(restoration)
+        hub.alarm.stored(in: name(action), bytes: action.storedBytes)
+        return .restored(outcome)
       case .read(let version, let replica, let maximumBytes):
         let space = try opened()
         return .read(
@@ -206,8 +210,15 @@ final class HubConnection: Sendable {
     }
     self.space.withLock { $0 = space }
     spaceName.withLock { $0 = hello.space }
-    let readState = { [self] in try await blocking { try space.state(for: hello.replica, cursor: hello.cursor) } }
+    let readState = { [self] in try await blocking { try space.state(for: hello) } }
     var state = try await readState()
+    if let common = state.common, Handshake.findsHubRestored(hello, state) {
+      logger.warning(
+        "the space was restored to an older state: it lacks what a replica knows; a new epoch begins",
+        metadata: ["space": "\(hello.space)", "replica": "\(hello.replica)", "common": "\(common.version)"])
+      try await space.beginEpoch(after: state.head.identity, through: common.version)
+      state = try await readState()
+    }
     // Who is going to be refused takes over from nobody.
     if hello.mode.isSynchronising, Handshake.decide(hello, state) == nil {
       let older = hub.registry.joined(self, as: .init(space: hello.space, replica: hello.replica))
@@ -238,6 +249,18 @@ final class HubConnection: Sendable {
 extension HubSession.Action {
   /// The bytes it stores. Of what fails otherwise, no push that succeeds says that it is over.
   fileprivate var storedBytes: Int {
-    if case .admit(let push, _, _, _) = self { push.segment.records.count } else { .max }
+    switch self {
+    case .admit(let push, _, _): push.segment.records.count
+    case .restore(let restoration): restoration.segment.records.count
+    default: .max
+    }
+  }
+
+  /// Whether it stores what a replica sent.
+  fileprivate var isAdmission: Bool {
+    switch self {
+    case .admit, .restore: true
+    default: false
+    }
   }
 }

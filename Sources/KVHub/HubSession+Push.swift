@@ -100,7 +100,7 @@ extension HubSession {
     actions.append(
       .admit(
         PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0),
-        replica: replica, incarnation: incarnation, confirmed: inbound.confirmed))
+        replica: replica, confirmed: inbound.confirmed))
   }
 
   mutating func admitted(_ acknowledgement: Acknowledgement) {

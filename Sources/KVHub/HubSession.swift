@@ -27,6 +27,8 @@ package struct HubSession: Sendable {
     case refused(Refusal)
     /// Answers `.admit`.
     case admitted(Acknowledgement)
+    /// Answers `.restore`.
+    case restored(RestorationOutcome)
     /// Answers `.read`; `nil`: nothing after it.
     case read(CommitSegment?)
     /// Answers `.awaitHead`.
@@ -50,7 +52,8 @@ package struct HubSession: Sendable {
     case open(Hello)
     /// The handshake is over: session-sized frames are taken from now on.
     case establish(outboundFrameBytes: Int)
-    case admit(PushSegment, replica: Identity, incarnation: Identity, confirmed: Version)
+    case admit(PushSegment, replica: Identity, confirmed: Version)
+    case restore(Restoration)
     case read(after: Version, excluding: Identity, maximumBytes: Int)
     case awaitHead(beyond: Version)
     case readRows(after: [UInt8]?, maximumBytes: Int)
@@ -80,9 +83,10 @@ package struct HubSession: Sendable {
   var outbound = OutboundFeed()
   var mode: SessionMode = []
   var replica = Identity.zero
-  var incarnation = Identity.zero
   /// The newest version of the space that this session has heard of.
   var head: Version = 0
+  /// Commits that were brought back are being stored.
+  private var isRestoring = false
   /// A page is being read, or is not yet on its way.
   private var isSendingRows = false
   /// Asked for while the page before was not yet reported as sent: the replica may have it already.
@@ -118,6 +122,7 @@ package struct HubSession: Sendable {
     case .opened(let state): opened(state)
     case .refused(let refusal): refuse(refusal)
     case .admitted(let acknowledgement): admitted(acknowledgement)
+    case .restored(let outcome): restored(outcome)
     case .read(let segment): read(segment)
     case .headMoved(let version): headMoved(version)
     case .rows(let rows): answer(rows)
@@ -139,6 +144,8 @@ package struct HubSession: Sendable {
       actions.append(.open(hello))
     case (.open, .push(let push)) where mode.contains(.push):
       receive(push)
+    case (.open, .restore(let restore)) where mode.contains(.push) && !isRestoring:
+      receive(restore)
     case (.open, .credit(let bytes)) where mode.contains(.pull):
       grant(bytes)
     case (.open, .rowsRequest(let request)) where mode.contains(.compare) && nextRows == nil:
@@ -153,6 +160,19 @@ package struct HubSession: Sendable {
     default:
       reject(.violation("a \(message.kind) message has no place here"))
     }
+  }
+
+  /// What was lost when the hub was restored comes back. Nothing else of the replica comes before it has been told.
+  private mutating func receive(_ restore: Restore) {
+    do throws(ProtocolError) { try restore.segment.check(restoredBy: replica) } catch { return reject(error) }
+    guard mayBegin else { return }
+    isRestoring = true
+    actions.append(.restore(Restoration(segment: restore.segment, cursor: restore.cursor)))
+  }
+
+  private mutating func restored(_ outcome: RestorationOutcome) {
+    isRestoring = false
+    actions.append(.send(.restored(Restored(through: outcome.through, declined: outcome.declined))))
   }
 
   private mutating func readRows() {
@@ -183,7 +203,6 @@ package struct HubSession: Sendable {
     phase = .open
     mode = hello.mode
     replica = hello.replica
-    incarnation = hello.incarnation
     head = state.head.version
     let progress = state.progress
     let applied = progress?.lastApplied ?? 0
@@ -192,14 +211,17 @@ package struct HubSession: Sendable {
       credit: configuration.windowBytes, decidedThrough: applied, confirmed: hello.shipped.version,
       unconfirmed: unconfirmed)
     var welcome = Welcome(
-      head: state.head, lastApplied: applied, appliedDigest: progress?.digest ?? .origin(of: hello.replica),
-      incarnation: progress?.incarnation ?? .zero, unconfirmed: unconfirmed, retentionFloor: state.retentionFloor)
+      space: state.space, head: state.head, lastApplied: applied,
+      appliedDigest: progress?.digest ?? .origin(of: hello.replica),
+      common: state.common ?? .start(of: state.head.identity), unconfirmed: unconfirmed,
+      retentionFloor: state.retentionFloor)
     welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
+    welcome.appliedKind = progress?.digestKind ?? .log
     welcome.credit = configuration.windowBytes
     actions.append(.establish(outboundFrameBytes: hello.maximumFrameBytes))
     actions.append(.send(.welcome(welcome)))
     if mode.contains(.pull) {
-      outbound = OutboundFeed(after: hello.cursor?.version ?? 0, credit: hello.credit)
+      outbound = OutboundFeed(after: welcome.common.version, credit: hello.credit)
       pumpFeed()
     }
     if isShuttingDown { sayGoodbye() }
@@ -266,10 +288,6 @@ package struct HubSession: Sendable {
     case .gap(let expected):
       refuse(
         Refusal(.gap, version: expected, "the hub has this replica's version \(expected) and expects what follows"))
-    case .incarnationChanged:
-      refuse(
-        Refusal(
-          .replicaRestored, "the hub knows this replica as another incarnation: its files were copied or restored"))
     case .malformed(let reason):
       refuse(Refusal(.violation, "a push is not acceptable: \(reason)"))
     case .full:

@@ -38,6 +38,14 @@ package protocol HubSpace: Sendable {
   /// The newest version and the digest there; the identity is the epoch.
   func head() throws -> Position
 
+  /// The epochs that the space had before, the oldest first, each with the version through which the present history is
+  /// surely that of the epoch. Their digests say nothing.
+  func formerEpochs() throws -> [Position]
+
+  /// Begins a new epoch, if `epoch` is still the present one: somebody knows more of it than the space does, and has in
+  /// common what is through `version`. Durable when it returns.
+  func beginEpoch(after epoch: Identity, through version: Version) async throws
+
   /// The oldest cursor that `feed` can continue from.
   func retentionFloor() throws -> Version
 
@@ -54,13 +62,23 @@ package protocol HubSpace: Sendable {
   /// - Exceptions through `confirmed` are forgotten.
   /// - The result covers everything decided of the replica so far: `through` is its last applied version,
   ///   `exceptions` are all that are unconfirmed, `head` is the space's version after it.
-  /// - A replica that was known under another incarnation is refused: ``HubStorageError/incarnationChanged``.
   ///
   /// Returns once durable. A push that throws has changed nothing, unless the error is ``HubStorageError/failed(_:)``:
   /// then its outcome is found out by `progress(of:)`, after the storage has been opened again if it asks for that.
   func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement
+
+  /// Takes back commits of others that the space has lost and a replica still has, by these rules:
+  ///
+  /// - A commit that its author has pushed, or somebody brought back, before is skipped; what is taken counts as decided of
+  ///   its author, with a digest of zero.
+  /// - A commit is declined if a key of it was written beyond the restoration's cursor, but for commits brought back since
+  ///   the epoch began that were older; so are later commits of the same author in the run.
+  /// - It is applied under its author's name and with its author's time.
+  ///
+  /// Returns once durable. A failure has changed nothing, as with `admit`.
+  func restore(_ restoration: Restoration) async throws -> RestorationOutcome
 
   /// The commits after `version` that were not made by `replica`, as far as `maximumBytes` goes, or one commit if that
   /// is larger; `through` also covers those left out, so `records` may be empty. `nil` at the head.
@@ -78,7 +96,6 @@ package enum HubStorageError: Error, Hashable, Sendable {
   case unknownSpace
   /// The push does not begin where the last one ended.
   case gap(expected: Version)
-  case incarnationChanged
   /// The push breaks the rules that `CommitSegment.check` states.
   case malformed(String)
   /// No space left; nothing was changed.

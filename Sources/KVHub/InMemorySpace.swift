@@ -11,12 +11,15 @@ import Synchronization
 final class InMemorySpace: HubSpace {
   fileprivate struct Commit {
     var origin: Identity
+    var mark: Digest
     var record: [UInt8]
     var changeCount: Int
   }
 
   fileprivate struct Row {
     var version: Version
+    /// The version it had before the space was restored; 0: it was written since.
+    var formerVersion: Version = 0
     var origin: Identity
     /// `nil`: deleted.
     var value: [UInt8]?
@@ -28,11 +31,21 @@ final class InMemorySpace: HubSpace {
     let continuation: CheckedContinuation<Version, any Error>
   }
 
+  fileprivate struct Epoch {
+    var position: Position
+    /// The version at which the next one began.
+    var until: Version
+  }
+
   fileprivate struct State {
+    var epoch: Identity
+    var formerEpochs: [Epoch] = []
     var commits: [Commit] = []
     var digests: [Digest]
     var rows: [[UInt8]: Row] = [:]
     var progress: [Identity: ReplicaProgress] = [:]
+    /// Marks of commits that somebody has brought back, or tried to.
+    var matched: Set<Digest> = []
     var waiters: [Waiter] = []
     var nextID: UInt64 = 0
     var isClosed = false
@@ -40,21 +53,21 @@ final class InMemorySpace: HubSpace {
     var head: Version { Version(commits.count) }
   }
 
-  private let epoch: Identity
   private let state: Mutex<State>
 
   init(epoch: Identity) {
-    self.epoch = epoch
-    state = Mutex(State(digests: [.origin(of: epoch)]))
+    state = Mutex(State(epoch: epoch, digests: [.origin(of: epoch)]))
   }
 
   // MARK: Reading
 
   func head() -> Position {
-    state.withLock { Position(identity: epoch, version: $0.head, digest: $0.digests[$0.commits.count]) }
+    state.withLock { Position(identity: $0.epoch, version: $0.head, digest: $0.digests[$0.commits.count]) }
   }
 
   func retentionFloor() -> Version { 0 }
+
+  func formerEpochs() -> [Position] { state.withLock { $0.formerEpochs.map(\.position) } }
 
   func digest(at version: Version) -> Digest? {
     state.withLock { version <= $0.head ? $0.digests[Int(version)] : nil }
@@ -142,16 +155,17 @@ final class InMemorySpace: HubSpace {
   // MARK: Admission
 
   func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) throws -> Acknowledgement {
     try state.withLock { state in
       guard !state.isClosed else { throw HubStorageError.closed }
       var progress =
         state.progress[replica]
         ?? ReplicaProgress(
-          replica: replica, incarnation: incarnation, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
-      guard progress.incarnation == incarnation else { throw HubStorageError.incarnationChanged }
-      guard push.segment.after <= progress.lastApplied else {
+          replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
+      guard push.segment.after <= progress.lastApplied,
+        progress.digestKind == .log || push.segment.after == progress.lastApplied
+      else {
         throw HubStorageError.gap(expected: progress.lastApplied)
       }
       do throws(ProtocolError) {
@@ -164,6 +178,7 @@ final class InMemorySpace: HubSpace {
         try state.decide(push, &progress)
         progress.lastApplied = push.segment.through
         progress.digest = push.segment.digest
+        progress.digestKind = .log
       }
       state.progress[replica] = progress
       state.wake()
@@ -173,7 +188,116 @@ final class InMemorySpace: HubSpace {
   }
 }
 
+// MARK: - Restoration
+
+extension InMemorySpace {
+  func beginEpoch(after epoch: Identity, through version: Version) {
+    state.withLock { state in
+      guard state.epoch == epoch else { return }
+      state.formerEpochs.append(
+        Epoch(position: Position(identity: epoch, version: version, digest: .zero), until: state.head))
+      state.epoch = .random()
+    }
+  }
+
+  func restore(_ restoration: Restoration) throws -> RestorationOutcome {
+    try state.withLock { state in
+      guard !state.isClosed else { throw HubStorageError.closed }
+      var outcome = RestorationOutcome(through: restoration.segment.through, declined: [])
+      try state.restore(restoration, &outcome)
+      state.wake()
+      return outcome
+    }
+  }
+
+  /// What the space loses when it is restored to `version`: everything after it.
+  func rewind(to version: Version, _ progress: [Identity: ReplicaProgress]) {
+    state.withLock { state in
+      let lost = state.commits.count - Int(version)
+      guard lost > 0 else { return }
+      state.commits.removeLast(lost)
+      state.digests.removeLast(lost)
+      state.progress = progress
+      state.rows = [:]
+      state.replayRows()
+    }
+  }
+
+  /// What a copy of the space made now would hold besides its commits.
+  var allProgress: [Identity: ReplicaProgress] { state.withLock { $0.progress } }
+}
+
 extension InMemorySpace.State {
+  fileprivate mutating func restore(_ restoration: Restoration, _ outcome: inout RestorationOutcome) throws {
+    let bytes = unsafe restoration.segment.records.span.bytes
+    var records = RecordCursor(over: bytes)
+    var declined: Set<Identity> = []
+    while let record = try records.next(in: bytes) {
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      let header = commit.header
+      var author =
+        progress[header.origin]
+        ?? ReplicaProgress(replica: header.origin, lastApplied: 0, digest: .zero, unconfirmed: [])
+      let later = commits[min(Int(restoration.cursor), commits.count)...].filter { $0.origin == header.origin }
+      let isHere = later.contains { $0.mark == commit.mark(in: bytes) }
+      if isHere {
+        matched.insert(commit.mark(in: bytes))
+        continue
+      }
+      let lastMark = author.digestKind == .commit ? author.digest : later.last?.mark
+      let isOfTheAuthor =
+        header.originVersion > author.lastApplied && (later.isEmpty || lastMark.map(matched.contains) ?? false)
+      let changes = try changes(of: commit, in: restoration.segment.records)
+      let epochBegan = formerEpochs.last?.until ?? 0
+      let isUnknown = changes.contains { change in
+        guard let row = rows[change.key], row.version > restoration.cursor, row.origin != header.origin else {
+          return false
+        }
+        let isOlder = row.version > epochBegan && row.formerVersion > 0 && row.formerVersion < header.serverVersion
+        return !isOlder
+      }
+      guard isOfTheAuthor, !declined.contains(header.origin), !isUnknown else {
+        declined.insert(header.origin)
+        outcome.declined.append(header.version)
+        continue
+      }
+      append(commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes))
+      for change in changes {
+        rows[change.key] = InMemorySpace.Row(
+          version: head, formerVersion: header.serverVersion, origin: header.origin, value: change.value)
+      }
+      author.lastApplied = header.originVersion
+      author.digest = commit.mark(in: bytes)
+      author.digestKind = .commit
+      matched.insert(author.digest)
+      progress[header.origin] = author
+    }
+  }
+
+  private func changes(of commit: CommitView, in records: [UInt8]) throws -> [(key: [UInt8], value: [UInt8]?)] {
+    let bytes = unsafe records.span.bytes
+    var changes: [(key: [UInt8], value: [UInt8]?)] = []
+    var cursor = ChangeCursor(commit)
+    while let change = try cursor.next(in: bytes) {
+      changes.append((Array(records[change.key]), change.isDeletion ? nil : Array(records[change.value])))
+    }
+    return changes
+  }
+
+  fileprivate mutating func replayRows() {
+    for (index, commit) in commits.enumerated() {
+      let bytes = unsafe commit.record.span.bytes
+      var records = RecordCursor(over: bytes)
+      guard let record = try? records.next(in: bytes), let view = try? CommitView(payload: record.payload, in: bytes),
+        let changes = try? changes(of: view, in: commit.record)
+      else { preconditionFailure("a commit of the space can be read") }
+      for change in changes {
+        rows[change.key] = InMemorySpace.Row(
+          version: Version(index + 1), origin: commit.origin, value: change.value)
+      }
+    }
+  }
+
   fileprivate mutating func decide(_ push: PushSegment, _ progress: inout ReplicaProgress) throws {
     let bytes = unsafe push.segment.records.span.bytes
     var records = RecordCursor(over: bytes)
@@ -181,13 +305,7 @@ extension InMemorySpace.State {
       let commit = try CommitView(payload: record.payload, in: bytes)
       // Decided before, and sent again.
       guard commit.header.version > progress.lastApplied else { continue }
-      var changes: [(key: [UInt8], value: [UInt8]?)] = []
-      var cursor = ChangeCursor(commit)
-      while let change = try cursor.next(in: bytes) {
-        changes.append(
-          (Array(push.segment.records[change.key]), change.isDeletion ? nil : Array(push.segment.records[change.value]))
-        )
-      }
+      let changes = try changes(of: commit, in: push.segment.records)
       let newer = changes.compactMap { change -> Version? in
         guard let row = rows[change.key], row.origin != progress.replica, row.version > push.cursor else { return nil }
         return row.version
@@ -197,7 +315,7 @@ extension InMemorySpace.State {
           CommitException(version: commit.header.version, reason: .stale(hubVersion: newest)))
         continue
       }
-      append(commit, core: Array(push.segment.records[commit.core]))
+      append(commit, core: Array(push.segment.records[commit.core]), mark: commit.mark(in: bytes))
       for change in changes {
         rows[change.key] = InMemorySpace.Row(version: head, origin: progress.replica, value: change.value)
       }
@@ -205,7 +323,7 @@ extension InMemorySpace.State {
   }
 
   /// Stores the commit under the next version: the same core in an envelope of this space.
-  private mutating func append(_ commit: CommitView, core: [UInt8]) {
+  private mutating func append(_ commit: CommitView, core: [UInt8], mark: Digest) {
     let version = head + 1
     var record: [UInt8] = []
     record.append(littleEndian: UInt32(16 + core.count))
@@ -215,7 +333,8 @@ extension InMemorySpace.State {
     record.append(contentsOf: core)
     digests.append(unsafe digests[commits.count].chained(version: version, core: core.span.bytes))
     commits.append(
-      InMemorySpace.Commit(origin: commit.header.origin, record: record, changeCount: commit.header.changeCount))
+      InMemorySpace.Commit(
+        origin: commit.header.origin, mark: mark, record: record, changeCount: commit.header.changeCount))
   }
 
   fileprivate mutating func wake() {

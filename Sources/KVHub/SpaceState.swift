@@ -1,31 +1,57 @@
 // What a session needs to know of its space to decide a handshake, read in one go.
 
 package import KVLog
+package import KVProtocol
 
 package struct SpaceState: Hashable, Sendable {
+  /// The first epoch of the space, and those between it and the present one.
+  package var formerEpochs: [Identity] = []
   package var head: Position
   package var retentionFloor: Version
   /// What the hub has decided of the replica; `nil`: it has never pushed.
   package var progress: ReplicaProgress?
-  /// The hub's digest at the replica's cursor; `nil` when there is no cursor or the hub cannot tell.
-  package var digestAtCursor: Digest?
+  /// The newest of the replica's positions that is in this history; `nil`: the replica knows another space.
+  package var common: Position?
 
-  package init(head: Position, retentionFloor: Version, progress: ReplicaProgress?, digestAtCursor: Digest? = nil) {
+  /// The name of the space, whatever becomes of it.
+  package var space: Identity { formerEpochs.first ?? head.identity }
+
+  package init(head: Position, retentionFloor: Version, progress: ReplicaProgress?, common: Position?) {
     self.head = head
     self.retentionFloor = retentionFloor
     self.progress = progress
-    self.digestAtCursor = digestAtCursor
+    self.common = common
   }
 }
 
 extension HubSpace {
   /// Blocks like the functions it is made of. Progress is read before the head, so that the head covers its effects.
-  func state(for replica: Identity, cursor: Position?) throws -> SpaceState {
-    let progress = try progress(of: replica)
+  package func state(for hello: Hello) throws -> SpaceState {
+    let progress = try progress(of: hello.replica)
     let head = try head()
-    var digest: Digest?
-    if let cursor, cursor.identity == head.identity { digest = try self.digest(at: cursor.version) }
-    return SpaceState(
-      head: head, retentionFloor: try retentionFloor(), progress: progress, digestAtCursor: digest)
+    let former = try formerEpochs()
+    var state = SpaceState(
+      head: head, retentionFloor: try retentionFloor(), progress: progress, common: try common(hello, head, former))
+    state.formerEpochs = former.map(\.identity)
+    return state
+  }
+
+  /// The hub's present position is not among those: only positions that the replica says it has passed.
+  private func common(_ hello: Hello, _ head: Position, _ former: [Position]) throws -> Position? {
+    let start = Position(identity: head.identity, version: 0, digest: .origin(of: head.identity))
+    guard let cursor = hello.cursor else { return start }
+    guard hello.cursorSpace == former.first?.identity ?? head.identity else { return nil }
+    // What is surely common with whoever knows the epoch of the cursor, also where the log is gone.
+    // Of an epoch that the hub has lost altogether, nothing is.
+    let sure =
+      cursor.identity == head.identity
+      ? head.version : former.last { $0.identity == cursor.identity }?.version ?? 0
+    for position in [cursor] + hello.positions where position.version > 0 && position.version <= head.version {
+      let digest = try digest(at: position.version)
+      if digest == position.digest || digest == nil && position.version <= sure {
+        return Position(identity: head.identity, version: position.version, digest: position.digest)
+      }
+    }
+    return start
   }
 }

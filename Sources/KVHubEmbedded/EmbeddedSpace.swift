@@ -34,13 +34,23 @@ final class EmbeddedSpace: HubSpace {
   }
 
   func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement {
     do {
-      return try await store.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed)
+      return try await store.admit(push, from: replica, confirmed: confirmed)
     } catch {
       throw translate(error)
     }
+  }
+
+  func formerEpochs() throws -> [Position] { store.formerEpochs() }
+
+  func beginEpoch(after epoch: Identity, through version: Version) async throws {
+    do { try await store.beginEpoch(after: epoch, through: version) } catch { throw translate(error) }
+  }
+
+  func restore(_ restoration: Restoration) async throws -> RestorationOutcome {
+    do { return try await store.restore(restoration) } catch { throw translate(error) }
   }
 
   func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
@@ -73,7 +83,6 @@ final class EmbeddedSpace: HubSpace {
   static func storageError(_ error: any Error) -> any Error {
     switch error {
     case AdmissionError.gap(let expected): HubStorageError.gap(expected: expected)
-    case AdmissionError.incarnationChanged: HubStorageError.incarnationChanged
     case AdmissionError.foreignCommit(let version):
       HubStorageError.malformed("the replica did not write commit \(version)")
     case AdmissionError.malformed(let reason): HubStorageError.malformed(reason)

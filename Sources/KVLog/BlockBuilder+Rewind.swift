@@ -7,10 +7,11 @@ extension BlockBuilder {
     fileprivate var used: Int
     fileprivate var lastVersion: Version
     fileprivate var digest: Digest
+    fileprivate var origin: Identity
   }
 
   /// Precondition for a later `rewind`: no commit is open now.
-  package var mark: Mark { Mark(used: used, lastVersion: lastVersion, digest: digest) }
+  package var mark: Mark { Mark(used: used, lastVersion: lastVersion, digest: digest, origin: origin) }
 
   /// Forgets everything added since `mark` was taken, an open commit included.
   package mutating func rewind(to mark: Mark) {
@@ -18,6 +19,7 @@ extension BlockBuilder {
     used = mark.used
     lastVersion = mark.lastVersion
     digest = mark.digest
+    origin = mark.origin
     openRecord = 0
     openChanges = 0
   }
@@ -61,6 +63,14 @@ extension ChangeCursor {
 }
 
 extension [UInt8] {
+  /// Makes the commit whose record begins at `offset` one of `origin`.
+  package mutating func replaceOrigin(with origin: Identity, ofRecordAt offset: Int) {
+    var bytes: [UInt8] = []
+    bytes.append(origin)
+    let start = offset + RecordView.headerByteCount + CommitLayout.origin
+    replaceSubrange(start..<start + bytes.count, with: bytes)
+  }
+
   /// Appends a commit record with only some of a commit's changes: their bytes as they are, the count corrected.
   package mutating func append(commit header: CommitHeader, changes: [Range<Int>], in bytes: RawSpan) {
     let length = CommitLayout.headerBytes + changes.reduce(0) { $0 + $1.count }

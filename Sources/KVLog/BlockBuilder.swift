@@ -12,7 +12,8 @@ package struct BlockBuilder: ~Copyable {
   /// The buffer; only the first `used` bytes mean anything.
   @usableFromInline var buffer: [UInt8]
   @usableFromInline var used: Int
-  @usableFromInline var origin: Identity
+  /// Of the commits to come.
+  @usableFromInline package var origin: Identity
 
   /// The version and digest that the block begins after.
   @usableFromInline var base: Version

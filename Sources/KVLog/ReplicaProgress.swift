@@ -1,25 +1,31 @@
 // What a hub remembers of a replica, stored in the same durable step as the commits it applies from it.
 //
-//     progress = replica 16 | incarnation 16 | lastApplied u64 | digest 16 | exceptions (CommitException.swift)
+//     progress = replica 16 | lastApplied u64 | digest 16 | kind u8 | zero 3 | exceptions (CommitException.swift)
 //
 // Invariants:
-// - `lastApplied` only grows within an incarnation: a commit at or below it is never applied again.
+// - `lastApplied` only grows: a commit at or below it is never applied again.
 
 package struct ReplicaProgress: Hashable, Sendable {
   package var replica: Identity
-  package var incarnation: Identity
   /// The replica's version through which every commit has been decided.
   package var lastApplied: Version
-  /// The replica's digest there, as it sent it.
+  /// What tells whether the commits through there are those of the replica's log.
   package var digest: Digest
+  package var digestKind = DigestKind.log
+
+  package enum DigestKind: UInt8, Hashable, Sendable {
+    /// The digest of the replica's log there, as it sent it.
+    case log = 0
+    /// The mark of the commit there: the hub had lost it, and others brought it back.
+    case commit = 1
+  }
   /// Exceptions that the replica has not yet said it has recorded.
   package var unconfirmed: [CommitException]
 
   package init(
-    replica: Identity, incarnation: Identity, lastApplied: Version, digest: Digest, unconfirmed: [CommitException]
+    replica: Identity, lastApplied: Version, digest: Digest, unconfirmed: [CommitException]
   ) {
     self.replica = replica
-    self.incarnation = incarnation
     self.lastApplied = lastApplied
     self.digest = digest
     self.unconfirmed = unconfirmed
@@ -27,9 +33,9 @@ package struct ReplicaProgress: Hashable, Sendable {
 
   package func encode(to bytes: inout [UInt8]) {
     bytes.append(replica)
-    bytes.append(incarnation)
     bytes.append(littleEndian: lastApplied)
     bytes.append(digest)
+    bytes.append(littleEndian: UInt32(digestKind.rawValue))
     CommitException.encode(unconfirmed, to: &bytes)
   }
 
@@ -42,10 +48,32 @@ package struct ReplicaProgress: Hashable, Sendable {
   package init(decoding bytes: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     replica = try reader.identity(from: bytes)
-    incarnation = try reader.identity(from: bytes)
     lastApplied = try reader.read(UInt64.self, from: bytes)
     digest = try reader.digest(from: bytes)
+    digestKind = try reader.digestKind(from: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
     try reader.end(of: bytes)
+  }
+}
+
+extension ByteReader {
+  package mutating func digestKind(from bytes: RawSpan) throws(LogFormatError) -> ReplicaProgress.DigestKind {
+    let start = offset
+    let value = try read(UInt32.self, from: bytes)
+    guard let kind = UInt8(exactly: value).flatMap(ReplicaProgress.DigestKind.init) else {
+      throw LogFormatError(.badValue, at: start)
+    }
+    return kind
+  }
+}
+
+extension CommitView {
+  /// What tells a commit from others under the same name and version, whatever part of its changes travelled: the XXH3-128
+  /// of the first 32 bytes of its core, which are origin, version and time.
+  package func mark(in bytes: RawSpan, as origin: Identity? = nil) -> Digest {
+    var start: [UInt8] = []
+    start.append(origin ?? header.origin)
+    start.append(bytes.extracting(core.lowerBound + 16..<core.lowerBound + 32))
+    return unsafe checksum128(start.span.bytes)
   }
 }

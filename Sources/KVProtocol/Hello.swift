@@ -5,7 +5,6 @@
 //             mode              u16    1 push, 2 pull, 4 compare
 //             codecs            u16    bit 0 zstd; no compression is always understood
 //             replica           16
-//             incarnation       16
 //             cursorEpoch       16     zero: never pulled
 //             cursorVersion     u64
 //             cursorDigest      16
@@ -13,6 +12,8 @@
 //             lastVersion       u64    the log's last version
 //             shippedVersion    u64    the hub's decisions are recorded through this
 //             shippedDigest     16     the replica's digest there
+//             cursorSpace       16     the first epoch of the space that the cursor belongs to
+//             positions         u8 count | *(version u64 | digest 16)     of the hub, that it has passed, newest first
 //             maximumFrame      u32    the largest payload the replica accepts
 //             credit            u32    bytes of feed it accepts to begin with
 //             space             u8 count | bytes
@@ -28,8 +29,8 @@ package struct Hello: Hashable, Sendable {
   package var protocols: ClosedRange<UInt16> = ProtocolLimits.versions
   package var mode: SessionMode
   package var codecs: UInt16 = 0
+  /// The origin of its commits: the store's incarnation.
   package var replica: Identity
-  package var incarnation: Identity
   package var space: String
   /// The pull cursor; its identity is the hub's epoch. `nil`: never pulled.
   package var cursor: Position?
@@ -39,6 +40,11 @@ package struct Hello: Hashable, Sendable {
   /// The hub's decisions are durably recorded through here; the identity is the replica's. Exceptions up to this
   /// version are thereby confirmed.
   package var shipped: Position
+  /// Some of the hub's positions that the replica has passed, the newest first: should the hub have been restored, the
+  /// newest that it still has is where they part. Their identity is the cursor's.
+  package var positions: [Position] = []
+  /// The first epoch of the space that the cursor belongs to: whatever becomes of it, the space keeps that.
+  package var cursorSpace = Identity.zero
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
   /// Key prefixes the replica wants; empty: everything.
@@ -47,12 +53,11 @@ package struct Hello: Hashable, Sendable {
 
   /// `shipped` is the replica's own version and digest; its identity must be `replica`.
   package init(
-    mode: SessionMode, replica: Identity, incarnation: Identity, space: String, cursor: Position?,
+    mode: SessionMode, replica: Identity, space: String, cursor: Position?,
     firstRetained: Version, lastVersion: Version, shipped: Position, token: [UInt8] = []
   ) {
     self.mode = mode
     self.replica = replica
-    self.incarnation = incarnation
     self.space = space
     self.cursor = cursor
     self.firstRetained = firstRetained
@@ -70,7 +75,6 @@ extension Hello {
     bytes.append(littleEndian: mode.rawValue)
     bytes.append(littleEndian: codecs)
     bytes.append(replica)
-    bytes.append(incarnation)
     bytes.append(cursor?.identity ?? .zero)
     bytes.append(littleEndian: cursor?.version ?? 0)
     bytes.append(cursor?.digest ?? .zero)
@@ -78,6 +82,12 @@ extension Hello {
     bytes.append(littleEndian: lastVersion)
     bytes.append(littleEndian: shipped.version)
     bytes.append(shipped.digest)
+    bytes.append(cursorSpace)
+    bytes.append(littleEndian: UInt8(clamping: positions.count))
+    for position in positions.prefix(Int(UInt8.max)) {
+      bytes.append(littleEndian: position.version)
+      bytes.append(position.digest)
+    }
     bytes.append(littleEndian: UInt32(clamping: maximumFrameBytes))
     bytes.append(littleEndian: UInt32(clamping: credit))
     // The name goes as it is, cut to what its count can say: the hub's rule refuses it with a message.
@@ -117,7 +127,6 @@ extension Hello {
     mode = SessionMode(rawValue: try reader.read(UInt16.self, from: bytes))
     codecs = try reader.read(UInt16.self, from: bytes)
     replica = try reader.identity(from: bytes)
-    incarnation = try reader.identity(from: bytes)
     let epoch = try reader.identity(from: bytes)
     let version = try reader.read(UInt64.self, from: bytes)
     let digest = try reader.digest(from: bytes)
@@ -126,6 +135,11 @@ extension Hello {
     lastVersion = try reader.read(UInt64.self, from: bytes)
     let shippedVersion = try reader.read(UInt64.self, from: bytes)
     shipped = Position(identity: replica, version: shippedVersion, digest: try reader.digest(from: bytes))
+    cursorSpace = try reader.identity(from: bytes)
+    for _ in 0..<(try reader.read(UInt8.self, from: bytes)) {
+      let version = try reader.read(UInt64.self, from: bytes)
+      positions.append(Position(identity: epoch, version: version, digest: try reader.digest(from: bytes)))
+    }
     (maximumFrameBytes, credit) = try reader.window(from: bytes)
     space = try reader.text(UInt8.self, atMost: Int(UInt8.max), from: bytes)
     let scopeCount = try reader.read(UInt16.self, from: bytes)

@@ -20,7 +20,7 @@ import KVLog
 package struct EncodedMessage: Sendable {
   package let kind: MessageKind
   package let head: [UInt8]
-  /// The commit records of a push or a feed, shared with the message and not copied; empty otherwise.
+  /// The commit records of a push, a feed or a restore, shared with the message and not copied; empty otherwise.
   package let body: [UInt8]
 
   package var byteCount: Int { head.count + body.count }
@@ -47,6 +47,11 @@ extension Message {
     case .feed(let feed):
       feed.encodeHead(to: &head)
       body = feed.segment.records
+    case .restore(let restore):
+      restore.encodeHead(to: &head)
+      body = restore.segment.records
+    case .restored(let restored):
+      restored.encode(to: &head)
     case .credit(let bytes):
       head.append(littleEndian: UInt64(bytes))
     case .ping(let number), .pong(let number):
@@ -63,12 +68,12 @@ extension Message {
 
   /// The message with this payload.
   package static func decode(_ kind: MessageKind, from bytes: RawSpan) throws(ProtocolError) -> Message {
-    let headBytes = kind == .push ? Push.headByteCount : Feed.headByteCount
+    let headBytes = kind.headByteCount
     switch kind {
     case .hello:
       let protocols = try Hello.checkProtocols(bytes)
       return try parse(kind) { () throws(LogFormatError) in .hello(try Hello(protocols: protocols, decoding: bytes)) }
-    case .push, .feed:
+    case .push, .feed, .restore:
       guard bytes.byteCount >= headBytes else { throw .malformed(kind, LogFormatError(.cutShort, at: bytes.byteCount)) }
       return try segment(kind, head: bytes, records: bytes.copied(headBytes..<bytes.byteCount))
     default:
@@ -78,8 +83,8 @@ extension Message {
 
   /// As `decode(_:from:)`; the records of a push or a feed keep the memory they came in.
   package static func decode(_ kind: MessageKind, assembled bytes: consuming [UInt8]) throws(ProtocolError) -> Message {
-    let headBytes = kind == .push ? Push.headByteCount : Feed.headByteCount
-    guard kind == .push || kind == .feed, bytes.count >= headBytes else {
+    let headBytes = kind.headByteCount
+    guard headBytes > 0, bytes.count >= headBytes else {
       return try unsafe decode(kind, from: bytes.span.bytes)
     }
     let head = Array(bytes[..<headBytes])
@@ -89,9 +94,11 @@ extension Message {
 
   private static func segment(_ kind: MessageKind, head: RawSpan, records: [UInt8]) throws(ProtocolError) -> Message {
     try parse(kind) { () throws(LogFormatError) in
-      kind == .push
-        ? .push(try Push(head: head, records: records))
-        : .feed(try Feed(head: head, records: records))
+      switch kind {
+      case .push: .push(try Push(head: head, records: records))
+      case .feed: .feed(try Feed(head: head, records: records))
+      default: .restore(try Restore(head: head, records: records))
+      }
     }
   }
 
@@ -108,6 +115,8 @@ extension Message {
       let exceptions = try CommitException.decodeList(from: &reader, in: bytes)
       try reader.end(of: bytes)
       return .acknowledgement(Acknowledgement(through: through, exceptions: exceptions, head: head))
+    case .restored:
+      return .restored(try Restored(decoding: bytes))
     case .credit:
       let granted = try reader.read(UInt64.self, from: bytes)
       guard granted <= UInt64(ProtocolLimits.maximumCredit) else { throw LogFormatError(.overLimit, at: 0) }
@@ -124,7 +133,7 @@ extension Message {
     case .goodbye:
       try reader.end(of: bytes)
       return .goodbye
-    case .hello, .push, .feed:
+    case .hello, .push, .feed, .restore:
       preconditionFailure("decoded by the caller")
     }
   }
@@ -133,6 +142,18 @@ extension Message {
     _ kind: MessageKind, _ body: () throws(LogFormatError) -> Message
   ) throws(ProtocolError) -> Message {
     do { return try body() } catch { throw .malformed(kind, error) }
+  }
+}
+
+extension MessageKind {
+  /// What comes before the records in a message that carries commits; 0 for the others.
+  fileprivate var headByteCount: Int {
+    switch self {
+    case .push: Push.headByteCount
+    case .feed: Feed.headByteCount
+    case .restore: Restore.headByteCount
+    default: 0
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // The messages between a replica and a hub.
 //
-// Who sends what: hello, push, rowsRequest only the replica; welcome, acknowledgement, feed, rows only the hub;
+// Who sends what: hello, push, restore, rowsRequest only the replica; welcome, acknowledgement, feed, restored,
+// rows only the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -18,6 +19,8 @@ package enum Message: Hashable, Sendable {
   /// Are you there? Answered by a pong with the same number.
   case ping(UInt64)
   case pong(UInt64)
+  case restore(Restore)
+  case restored(Restored)
   case rowsRequest(RowsRequest)
   case rows(Rows)
   /// All that was to be said has been said. The last message of its sender.
@@ -34,6 +37,8 @@ package enum Message: Hashable, Sendable {
     case .credit: .credit
     case .ping: .ping
     case .pong: .pong
+    case .restore: .restore
+    case .restored: .restored
     case .rowsRequest: .rowsRequest
     case .rows: .rows
     case .goodbye: .goodbye

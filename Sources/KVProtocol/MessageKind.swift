@@ -13,11 +13,13 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case rowsRequest = 10
   case rows = 11
   case goodbye = 12
+  case restore = 13
+  case restored = 14
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
-    case .welcome, .push, .acknowledgement, .feed, .rows: true
+    case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored: true
     case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye: false
     }
   }

@@ -41,7 +41,8 @@ package struct RefusalCode: RawRepresentable, Hashable, Sendable {
   /// Whether trying again later, unchanged, can help.
   package var isTransient: Bool {
     switch self {
-    case .busy, .storageFull, .storageFailed, .replaced: true
+    // A gap is found out when others have brought back, meanwhile, what a restored hub had lost: the next handshake tells.
+    case .gap, .busy, .storageFull, .storageFailed, .replaced: true
     default: false
     }
   }

@@ -15,6 +15,12 @@ extension CommitSegment {
     try check(.push) { header in header.origin == replica && header.originVersion == header.version }
   }
 
+  /// Checks a run that `replica` brings back: under other names than its own.
+  package func check(restoredBy replica: Identity) throws(ProtocolError) {
+    guard after < through else { throw .violation("a restore covers no version: (\(after), \(through)]") }
+    try check(.restore) { header in header.origin != replica }
+  }
+
   /// Checks a run that a hub feeds.
   package func checkFed() throws(ProtocolError) {
     guard after < through else { throw .violation("a feed covers no version: (\(after), \(through)]") }

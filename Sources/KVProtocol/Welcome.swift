@@ -2,10 +2,15 @@
 //
 //     welcome = protocol        u16
 //               codec           u16    0: none
+//               space           16     the space's first epoch
 //               epoch           16     identity of the space's history
 //               lastApplied     u64    the replica's version through which the hub has decided; 0: nothing yet
 //               appliedDigest   16     the replica's digest there, as the replica once sent it
-//               incarnation     16     the replica's incarnation at that time; zero: never heard of
+//               appliedKind     u8     0: as above; 1: the mark of its commit there, which others brought back
+//               zero            3
+//               commonVersion   u64    the newest of the replica's hub positions that the hub has: its cursor, unless the hub
+//                                      was restored; what it feeds begins there
+//               commonDigest    16
 //               headVersion     u64    the hub's newest version
 //               headDigest      16
 //               retentionFloor  u64    the oldest cursor that can be continued from
@@ -25,21 +30,25 @@ package struct Welcome: Hashable, Sendable {
   /// exceptions are those that the hello did not confirm.
   package var lastApplied: Version
   package var appliedDigest: Digest
-  /// `zero` when the hub has nothing of this replica.
-  package var incarnation: Identity
+  package var appliedKind = ReplicaProgress.DigestKind.log
+  /// The first epoch of the space.
+  package var space: Identity
+  /// The newest of the replica's hub positions that is in the hub's history too; its identity is the epoch.
+  package var common: Position
   package var unconfirmed: [CommitException]
   package var retentionFloor: Version
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
 
   package init(
-    head: Position, lastApplied: Version, appliedDigest: Digest, incarnation: Identity,
+    space: Identity, head: Position, lastApplied: Version, appliedDigest: Digest, common: Position,
     unconfirmed: [CommitException], retentionFloor: Version
   ) {
+    self.space = space
     self.head = head
     self.lastApplied = lastApplied
     self.appliedDigest = appliedDigest
-    self.incarnation = incarnation
+    self.common = common
     self.unconfirmed = unconfirmed
     self.retentionFloor = retentionFloor
   }
@@ -54,10 +63,13 @@ extension Welcome {
   func encode(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: protocolVersion)
     bytes.append(littleEndian: codec)
+    bytes.append(space)
     bytes.append(head.identity)
     bytes.append(littleEndian: lastApplied)
     bytes.append(appliedDigest)
-    bytes.append(incarnation)
+    bytes.append(littleEndian: UInt32(appliedKind.rawValue))
+    bytes.append(littleEndian: common.version)
+    bytes.append(common.digest)
     bytes.append(littleEndian: head.version)
     bytes.append(head.digest)
     bytes.append(littleEndian: retentionFloor)
@@ -70,10 +82,13 @@ extension Welcome {
     var reader = ByteReader()
     protocolVersion = try reader.read(UInt16.self, from: bytes)
     codec = try reader.read(UInt16.self, from: bytes)
+    space = try reader.identity(from: bytes)
     let epoch = try reader.identity(from: bytes)
     lastApplied = try reader.read(UInt64.self, from: bytes)
     appliedDigest = try reader.digest(from: bytes)
-    incarnation = try reader.identity(from: bytes)
+    appliedKind = try reader.digestKind(from: bytes)
+    let commonVersion = try reader.read(UInt64.self, from: bytes)
+    common = Position(identity: epoch, version: commonVersion, digest: try reader.digest(from: bytes))
     let version = try reader.read(UInt64.self, from: bytes)
     head = Position(identity: epoch, version: version, digest: try reader.digest(from: bytes))
     retentionFloor = try reader.read(UInt64.self, from: bytes)

@@ -39,7 +39,7 @@ public struct Comparison: Sendable, Hashable {
   public var serverVersion: UInt64
   /// Local changes that the hub had not decided.
   public var pendingChanges: Int
-  /// Why synchronising cannot make them equal: store or hub was restored or copied. `nil`: nothing speaks against it.
+  /// What synchronising has to mend first, or why it cannot make them equal. `nil`: nothing.
   public var obstacle: ReplicatorError?
 
   /// The same data at the same version, and nothing pending.
@@ -77,20 +77,35 @@ struct Comparer {
   @concurrent
   private func greet(_ messages: inout InboundMessages.AsyncIterator) async throws -> ReplicatorError? {
     let state = store.replicaState()
-    let hello = Hello(
-      mode: .compare, replica: state.identity, incarnation: state.incarnation, space: space, cursor: state.cursor,
-      firstRetained: state.firstLogVersion, lastVersion: state.local.version,
-      shipped: Position(identity: state.identity, version: state.shipped, digest: state.shippedDigest), token: token)
+    var configuration = ReplicaSession.Configuration(space: space, mode: [.push, .pull], isLive: false)
+    configuration.token = token
+    let session = ReplicaSession(configuration, state: state)
+    var hello = session.hello
+    hello.mode = .compare
     try await connection.send(.hello(hello))
     guard case .welcome(let welcome) = try await next(&messages) else { throw unexpected }
     connection.establish(outboundFrameBytes: welcome.maximumFrameBytes)
-    let session = ReplicaSession(.init(space: space, mode: [.push, .pull], isLive: false), state: state)
-    if let mismatch = session.mismatch(welcome) { return mismatch }
-    // The hub has decided more than this store knows. If its log no longer has that version, nothing can be said.
-    guard welcome.lastApplied > state.shipped, let digest = try? store.digest(at: welcome.lastApplied) else {
-      return nil
+    switch session.standing(welcome) {
+    case .resume: return nil
+    case .impossible(let error): return error
+    case .hubRestored:
+      return ReplicatorError(
+        .hubRestored,
+        "the hub was restored to an older state: it has version \(welcome.common.version) of what this store has pulled, and "
+          + "version \(welcome.lastApplied) of what it wrote. Synchronise: what the hub lacks is brought back to it.")
+    case .replicaRestored: return replicaRestored
+    case .ahead:
+      // If the log no longer has that version, nothing can be said.
+      guard let found = try? store.foundDigest(at: welcome.lastApplied, welcome.appliedKind) else { return nil }
+      return found.compared == welcome.appliedDigest ? nil : replicaRestored
     }
-    return digest == welcome.appliedDigest ? nil : session.restored(at: welcome.lastApplied)
+  }
+
+  private var replicaRestored: ReplicatorError {
+    ReplicatorError(
+      .replicaRestored,
+      "this store was copied, or restored to an older state: the hub has other commits of it. Synchronise: it goes on as a "
+        + "new incarnation, and nothing is lost.")
   }
 
   /// nil when either side moved on.

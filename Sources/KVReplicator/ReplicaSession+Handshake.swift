@@ -1,22 +1,44 @@
-// The replica's half of the handshake: it says where it stands, and checks that the hub's answer fits.
+// The replica's half of the handshake: it says where it stands, and finds out from the hub's answer what has become of both.
 //
-// Of the four cases, `resume` goes on. The others end the session with an error that says what happened: the hub was
-// restored, the replica was restored or cloned, the hub no longer has what the replica needs.
+// - The hub's copy of what this replica pushed is what its log holds, and the hub has what the replica pulled: resume.
+// - The hub has something else of it, or more than its log: the store was copied or restored. It goes on as a new
+//   incarnation, with a new session.
+// - The hub lacks what the replica had pulled, or had acknowledged: the hub was restored. The replica goes back to what both
+//   have, brings back what it had from others, then goes on.
 
 import KVLog
 import KVProtocol
 import KVStore
 
 extension ReplicaSession {
+  /// What the hub's answer means.
+  enum Standing {
+    /// Go on, perhaps in a new epoch.
+    case resume
+    /// The hub has decided more than this store knows, or says so by one commit only: if its commits there are these.
+    case ahead
+    /// The hub was restored, and lacks what this store knows of it.
+    case hubRestored
+    /// What the hub has of this store is not what its log holds.
+    case replicaRestored
+    case impossible(ReplicatorError)
+  }
+
   mutating func greet() {
     phase = .awaitingWelcome
+    actions.append(.send(.hello(hello)))
+  }
+
+  var hello: Hello {
     var hello = Hello(
-      mode: configuration.mode, replica: state.identity, incarnation: state.incarnation, space: configuration.space,
-      cursor: cursor, firstRetained: state.firstLogVersion, lastVersion: state.local.version,
+      mode: configuration.mode, replica: state.identity, space: configuration.space, cursor: cursor,
+      firstRetained: state.firstLogVersion, lastVersion: state.local.version,
       shipped: Position(identity: state.identity, version: state.shipped, digest: state.shippedDigest),
       token: configuration.token)
+    hello.positions = state.hubPositions
+    hello.cursorSpace = state.hubSpace
     hello.credit = configuration.windowBytes
-    actions.append(.send(.hello(hello)))
+    return hello
   }
 
   /// A store that has pushed and never pulled knows the hub's epoch, and its history through nothing.
@@ -26,7 +48,6 @@ extension ReplicaSession {
   }
 
   mutating func check(_ welcome: Welcome) {
-    if let error = mismatch(welcome) { return end(error) }
     guard welcome.credit > 0, welcome.credit <= ProtocolLimits.maximumCredit else {
       return violation("it grants a credit of \(welcome.credit) bytes to begin with")
     }
@@ -35,75 +56,151 @@ extension ReplicaSession {
     head = welcome.head.version
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
-    if welcome.lastApplied > state.shipped {
-      // An acknowledgement was lost. Before it is believed, the hub's copy of our history must be ours.
+    // What the hub feeds begins there, whatever has to be done before it can be applied.
+    pull = InboundFeed(cursor: welcome.common.version, credit: configuration.windowBytes)
+    goOn(from: welcome)
+  }
+
+  private mutating func goOn(from welcome: Welcome) {
+    let isBound = state.cursor?.identity == epoch && state.hubSpace == welcome.space
+    switch standing(welcome) {
+    case .resume where !isBound, .ahead where !isBound:
+      // Nothing was lost: only the name of the space, or its epoch, is new.
+      rollBack(welcome, onward: welcome)
+    case .resume: begin()
+    case .impossible(let error): end(error)
+    case .replicaRestored: becomeNewIncarnation()
+    case .ahead, .hubRestored:
+      // Before it is believed, what the hub has of our history must be ours.
       phase = .checkingDigest(welcome)
-      actions.append(.readDigest(at: welcome.lastApplied))
-    } else {
-      open()
+      actions.append(.readDigest(at: welcome.lastApplied, welcome.appliedKind))
     }
   }
 
-  func mismatch(_ welcome: Welcome) -> ReplicatorError? {
+  func standing(_ welcome: Welcome) -> Standing {
     guard ProtocolLimits.versions.contains(welcome.protocolVersion), welcome.codec == 0 else {
-      return ReplicatorError(
-        .unsupported, "the hub chose a protocol or codec that was not offered. Upgrade the older side.")
+      return .impossible(
+        ReplicatorError(
+          .unsupported, "the hub chose a protocol or codec that was not offered. Upgrade the older side."))
     }
-    if let cursor = state.cursor, cursor.identity != welcome.head.identity {
-      return ReplicatorError(
-        .differentHub,
-        "this store synchronises with the space of epoch \(cursor.identity), and \"\(configuration.space)\" here has "
-          + "epoch \(welcome.head.identity). Use the former hub and space."
-      )
+    let cursor = state.cursor?.version ?? 0
+    guard welcome.common.version <= min(cursor, welcome.head.version) else {
+      return .impossible(
+        ReplicatorError(
+          .protocolViolation,
+          "the hub takes version \(welcome.common.version) for known here, and this store has pulled \(cursor). Upgrade "
+            + "the older side."))
     }
-    guard welcome.head.version >= pull.cursor else {
-      return hubRestored("it ends at version \(welcome.head.version), and this store has pulled \(pull.cursor)")
+    guard welcome.lastApplied <= state.local.version else { return .replicaRestored }
+    let isSame = welcome.appliedDigest == state.shippedDigest || welcome.appliedKind == .commit
+    guard welcome.lastApplied != state.shipped || isSame else { return .replicaRestored }
+    if welcome.common.version < cursor || welcome.lastApplied < state.shipped { return .hubRestored }
+    if configuration.mode.contains(.pull), welcome.common.version < welcome.retentionFloor {
+      return .impossible(
+        ReplicatorError(
+          .belowRetentionFloor,
+          "this store has pulled through version \(welcome.common.version), and the hub keeps only what follows "
+            + "\(welcome.retentionFloor). Make a new replica."))
     }
-    guard welcome.lastApplied >= state.shipped else {
-      return hubRestored(
-        "it has version \(welcome.lastApplied) of this store, which had \(state.shipped) acknowledged")
-    }
-    guard welcome.incarnation == .zero || welcome.incarnation == state.incarnation else {
-      return ReplicatorError(
-        .replicaRestored, "the hub knows this store as another incarnation: its files were copied. Make a new replica.")
-    }
-    guard welcome.lastApplied <= state.local.version,
-      welcome.lastApplied > state.shipped || welcome.appliedDigest == state.shippedDigest
-    else { return restored(at: welcome.lastApplied) }
-    if configuration.mode.contains(.pull), pull.cursor < welcome.retentionFloor {
-      return ReplicatorError(
-        .belowRetentionFloor,
-        "this store has pulled through version \(pull.cursor), and the hub keeps only what follows "
-          + "\(welcome.retentionFloor). Make a new replica."
-      )
-    }
-    return nil
+    let isProven = welcome.appliedKind == .log || welcome.lastApplied == 0
+    return welcome.lastApplied > state.shipped || !isProven ? .ahead : .resume
   }
 
-  private func hubRestored(_ reason: String) -> ReplicatorError {
-    ReplicatorError(
-      .hubRestored,
-      "the hub was restored to an older state: \(reason). The store's data is complete: restore a newer backup of the "
-        + "hub, or serve the space under a new name to new replicas."
-    )
-  }
-
-  func restored(at version: Version) -> ReplicatorError {
-    ReplicatorError(
-      .replicaRestored,
-      "this store was restored to an older state or copied: what the hub got from it through version \(version) is not "
-        + "what its log holds. Make a new replica and load into it what this one alone has."
-    )
-  }
-
-  mutating func compare(_ digest: Digest?, _ localChanges: Int, _ localBytes: Int) {
+  /// What this log has where the hub has decided this store's commits; nil: the log no longer reaches there.
+  mutating func compare(_ found: FoundDigest?, _ localChanges: Int, _ localBytes: Int) {
     guard case .checkingDigest(let welcome) = phase else { return }
-    guard digest == welcome.appliedDigest else { return end(restored(at: welcome.lastApplied)) }
+    // What is acknowledged may be gone from the log; what is not cannot be.
+    let isUnknown = found == nil && welcome.lastApplied <= state.shipped
+    guard isUnknown || found?.compared == welcome.appliedDigest else {
+      return becomeNewIncarnation(restores: welcome.lastApplied < state.shipped)
+    }
+    guard case .ahead = standing(welcome) else { return rollBack(welcome, found) }
+    guard welcome.lastApplied > state.shipped, let digest = found?.log else { return begin() }
     push.sentThrough = welcome.lastApplied
     push.decidedThrough = welcome.lastApplied
-    push.note(
-      welcome.acknowledgement, digest: welcome.appliedDigest, localChanges: localChanges, localBytes: localBytes)
-    open()
+    push.note(welcome.acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes)
+    begin()
+  }
+
+  // MARK: A copy
+
+  mutating func becomeNewIncarnation(restores: Bool = false) {
+    phase = .becomingNewIncarnation
+    actions.append(.becomeNewIncarnation(restores: restores))
+  }
+
+  mutating func becameNewIncarnation(_ state: ReplicaState) {
+    actions.append(.notify(.becameNewIncarnation(state.identity)))
+    actions.append(.send(.goodbye))
+    phase = .ended
+    actions.append(.beginAgain)
+  }
+
+  // MARK: A hub that was restored
+
+  private mutating func rollBack(_ welcome: Welcome, _ found: FoundDigest? = nil, onward: Welcome? = nil) {
+    phase = .rollingBack(onward: onward)
+    if welcome.common.version < state.cursor?.version ?? 0 || welcome.lastApplied < state.shipped {
+      actions.append(
+        .notify(
+          .hubRestored(
+            common: welcome.common.version, known: state.cursor?.version ?? 0, decided: welcome.lastApplied,
+            acknowledged: state.shipped)))
+    }
+    actions.append(
+      .rollBack(
+        to: Position(identity: epoch, version: welcome.common.version, digest: welcome.common.digest),
+        in: welcome.space, shipped: min(welcome.lastApplied, state.shipped),
+        digest: welcome.lastApplied >= state.shipped ? state.shippedDigest : found?.log ?? welcome.appliedDigest))
+  }
+
+  /// Both sides have a history in common again: the next session goes on from there. This one does if nothing but the name
+  /// of the space or the epoch was new.
+  mutating func rolledBack(_ state: ReplicaState) {
+    if case .rollingBack(let welcome?) = phase {
+      self.state = state
+      precondition(state.cursor?.identity == epoch && state.hubSpace == welcome.space, "the store follows the epoch")
+      return goOn(from: welcome)
+    }
+    actions.append(.send(.goodbye))
+    phase = .ended
+    actions.append(.beginAgain)
+  }
+
+  /// What a hub lost that was restored comes first; everything else would be judged without it.
+  private mutating func begin() {
+    guard state.isRestoring else { return open() }
+    guard configuration.mode.contains(.push) else {
+      return end(
+        ReplicatorError(
+          .hubRestored,
+          "the hub was restored to an older state, and this store has what it lost: synchronise once in both directions."
+        ))
+    }
+    phase = .restoring
+    actions.append(.readRestoration(maximumBytes: configuration.segmentBytes))
+  }
+
+  mutating func restorationRead(_ restoration: Restoration?) {
+    guard case .restoring = phase else { return }
+    guard let restoration else { return actions.append(.recordRestored(through: nil, declined: [])) }
+    restoringThrough = restoration.segment.through
+    actions.append(.send(.restore(Restore(segment: restoration.segment, cursor: restoration.cursor))))
+  }
+
+  mutating func receive(_ restored: Restored) {
+    guard case .restoring = phase, let through = restoringThrough, restored.through == through else {
+      return violation("it answers a restore that is not under way")
+    }
+    restoringThrough = nil
+    actions.append(.recordRestored(through: through, declined: restored.declined))
+  }
+
+  mutating func restorationRecorded(_ state: ReplicaState) {
+    guard case .restoring = phase else { return }
+    self.state = state
+    target = max(target, state.local.version)
+    begin()
   }
 
   private mutating func open() {

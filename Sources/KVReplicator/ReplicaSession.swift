@@ -23,7 +23,15 @@ struct ReplicaSession: Sendable {
     /// The link is gone, or what came over it is no message.
     case lost(ReplicatorError)
     /// Answers `readDigest`; the local changes after what was shipped, through that version, come along.
-    case digest(Digest?, localChanges: Int, localBytes: Int)
+    case digest(FoundDigest?, localChanges: Int, localBytes: Int)
+    /// Answers `becomeNewIncarnation`.
+    case becameNewIncarnation(ReplicaState)
+    /// Answers `rollBack`.
+    case rolledBack(ReplicaState)
+    /// Answers `readRestoration`; nil: nothing is left.
+    case restorationRead(Restoration?)
+    /// Answers `recordRestored`.
+    case restorationRecorded(ReplicaState)
     /// Answers `readPush`; `state` as it was before the log was read.
     case pushRead(PushSegment?, state: ReplicaState)
     /// Answers `acknowledge`.
@@ -46,15 +54,32 @@ struct ReplicaSession: Sendable {
     case send(Message)
     /// The handshake is over; frames to the hub have at most so large a payload.
     case establish(outboundFrameBytes: Int)
-    case readDigest(at: Version)
+    case readDigest(at: Version, ReplicaProgress.DigestKind)
+    /// The hub has other commits under this store's name.
+    case becomeNewIncarnation(restores: Bool)
+    /// The hub was restored, or the space or its epoch is new here.
+    case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest)
+    case readRestoration(maximumBytes: Int)
+    /// nil: nothing was left.
+    case recordRestored(through: Version?, declined: [Version])
     case readPush(after: Version, maximumBytes: Int)
     case acknowledge(Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity)
     case apply(CommitSegment, epoch: Identity)
     case awaitLocal(beyond: Version)
+    /// Something that the program may want to know.
+    case notify(SessionNotice)
     /// The session is over; nil: as intended.
     case end(ReplicatorError?)
+    /// The session is over, and another one is to begin at once.
+    case beginAgain
     /// The session is over because the store failed.
     case fail(SessionFailure)
+  }
+
+  /// What the log has at a version: its digest, and what is compared with what the hub says.
+  struct FoundDigest: Sendable {
+    var log: Digest
+    var compared: Digest
   }
 
   struct Configuration: Sendable {
@@ -73,6 +98,11 @@ struct ReplicaSession: Sendable {
     case connecting
     case awaitingWelcome
     case checkingDigest(Welcome)
+    case becomingNewIncarnation
+    /// With a welcome, the session goes on from that.
+    case rollingBack(onward: Welcome?)
+    /// What a restored hub has lost is brought back to it.
+    case restoring
     case open
     case ended
   }
@@ -91,6 +121,8 @@ struct ReplicaSession: Sendable {
   /// How far a one-shot session pushes: what was here when it began, and what it led to itself. A program that writes
   /// all the time does not keep it from ending.
   var target: Version
+  /// What was brought back last and is not yet decided.
+  var restoringThrough: Version?
   private var pings: UInt64 = 0
   private var isPinging = false
   var actions: [Action] = []
@@ -120,8 +152,14 @@ struct ReplicaSession: Sendable {
     case .received(let message):
       isPinging = false
       receive(message)
-    case .lost(let error): end(error)
+    case .lost(let error):
+      // What is being mended needs no link, and the next session finds it mended.
+      if !isMending { end(error) }
     case .digest(let digest, let changes, let bytes): compare(digest, changes, bytes)
+    case .becameNewIncarnation(let state): becameNewIncarnation(state)
+    case .rolledBack(let state): rolledBack(state)
+    case .restorationRead(let restoration): restorationRead(restoration)
+    case .restorationRecorded(let state): restorationRecorded(state)
     case .pushRead(let segment, let state): read(segment, state)
     case .acknowledged(let outcome, let state): recorded(outcome, state)
     case .applied(let outcome, let state): applied(outcome, state)
@@ -156,10 +194,14 @@ struct ReplicaSession: Sendable {
   private mutating func receive(_ message: Message) {
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
-    case (_, .refuse(let refusal)): end(ReplicatorError(refusal))
+    case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
+    case (_, .refuse(let refusal)): if !isMending { end(ReplicatorError(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
-    // The hub need not wait for a digest to be read here: what it feeds meanwhile waits for the decision.
-    case (.open, .feed(let feed)), (.checkingDigest, .feed(let feed)): receive(feed)
+    // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.
+    case (.open, .feed(let feed)), (.checkingDigest, .feed(let feed)), (.rollingBack, .feed(let feed)),
+      (.restoring, .feed(let feed)), (.becomingNewIncarnation, .feed(let feed)):
+      receive(feed)
+    case (_, .restored(let restored)): receive(restored)
     case (.open, .credit(let bytes)):
       guard bytes > 0, bytes <= ProtocolLimits.maximumCredit - max(0, push.credit) else {
         return violation("it grants more credit than a session may hold")
@@ -188,11 +230,26 @@ struct ReplicaSession: Sendable {
       + "a kvsync hub"
   }
 
+  /// The store is brought to where a new session can begin.
+  private var isMending: Bool {
+    switch phase {
+    case .becomingNewIncarnation, .rollingBack(nil): true
+    default: false
+    }
+  }
+
+  private var isWelcomed: Bool {
+    switch phase {
+    case .connecting, .awaitingWelcome, .ended: false
+    default: true
+    }
+  }
+
   private mutating func tick(_ silence: Duration) {
-    if silence >= configuration.idleLimit {
+    if silence >= configuration.idleLimit, !isMending {
       return end(ReplicatorError(.unreachable, Self.silent(for: silence)))
     }
-    guard case .open = phase, silence >= configuration.heartbeatInterval, !isPinging else { return }
+    guard isWelcomed, silence >= configuration.heartbeatInterval, !isPinging else { return }
     pings += 1
     isPinging = true
     actions.append(.send(.ping(pings)))

@@ -135,7 +135,23 @@ public final class Replicator: Sendable, Service {
     }
   }
 
+  /// One session, and those that it leads to: a store that was copied goes on under another name.
   private func session(_ direction: Direction, isLive: Bool) async throws -> SessionRunner.Outcome {
+    var report = SyncReport()
+    for _ in 0..<Self.maximumBeginnings {
+      var outcome = try await oneSession(direction, isLive: isLive)
+      report.add(outcome.report)
+      outcome.report = report
+      guard outcome.isToBeginAgain else { return outcome }
+    }
+    throw ReplicatorError(
+      .replicaRestored,
+      "the hub takes this store for a copy again and again; are several copies of its directory in use?")
+  }
+
+  private static let maximumBeginnings = 5
+
+  private func oneSession(_ direction: Direction, isLive: Bool) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
     session.token = configuration.token
     session.segmentBytes = configuration.segmentBytes

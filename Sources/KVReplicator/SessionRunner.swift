@@ -10,6 +10,7 @@
 // - What the program is told never goes backwards.
 // - When `run` returns, the connection is closed and nothing of the session is under way any more.
 
+import KVLog
 import KVProtocol
 import KVStore
 import KVTransport
@@ -22,11 +23,14 @@ final class SessionRunner: Sendable {
     var report: SyncReport
     /// nil: it ended as intended.
     var error: ReplicatorError?
+    /// Another session is to follow at once.
+    var isToBeginAgain = false
   }
 
   private struct State {
     var session: ReplicaSession
     var ending: Result<ReplicatorError?, any Error>?
+    var isToBeginAgain = false
     var lastProgress = ContinuousClock.now
     var hasCaughtUp = false
     /// What the program is to be told; one task at a time tells it, so that it hears the latest last.
@@ -94,17 +98,17 @@ final class SessionRunner: Sendable {
     }
     connection.close()
     let left = store.replicaState()
-    let (ending, report) = state.withLock { state in
+    let (ending, report, isToBeginAgain) = state.withLock { state in
       state.session.state = left
       state.news.isDue = true
-      return (state.ending, state.report)
+      return (state.ending, state.report, state.isToBeginAgain)
     }
     tell()
     guard let ending else { throw CancellationError() }
     let error = try ending.get()
     // A link that was closed by the cancellation is no failure of the link.
     if error != nil { try Task.checkCancellation() }
-    return Outcome(report: report, error: error)
+    return Outcome(report: report, error: error, isToBeginAgain: isToBeginAgain)
   }
 
   private func handle(_ event: ReplicaSession.Event) {
@@ -160,12 +164,15 @@ final class SessionRunner: Sendable {
       connection.close()
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
     case .end(let error): state.ending = state.ending ?? .success(error)
+    case .beginAgain:
+      state.ending = state.ending ?? .success(nil)
+      state.isToBeginAgain = true
     case .fail(let failure): state.ending = .failure(failure.error)
     default: break
     }
     switch action {
-    case .send, .establish: break
-    case .end, .fail:
+    case .send, .establish, .notify: break
+    case .end, .beginAgain, .fail:
       outboxEnd.finish()
       workEnd.yield(action)
     default: workEnd.yield(action)
@@ -212,7 +219,7 @@ final class SessionRunner: Sendable {
   private func perform(_ action: ReplicaSession.Action) async {
     do {
       switch action {
-      case .end, .fail:
+      case .end, .beginAgain, .fail:
         // A hub that does not take the last words is not waited for.
         try await Task.sleep(for: Self.farewell)
         connection.close()
@@ -229,9 +236,9 @@ final class SessionRunner: Sendable {
   private func answer(to action: ReplicaSession.Action) async throws -> ReplicaSession.Event? {
     let store = store
     switch action {
-    case .readDigest(let version):
+    case .readDigest(let version, let kind):
       return try await blocking {
-        let digest = try store.digest(at: version)
+        let digest = try store.foundDigest(at: version, kind)
         let shipped = store.replicaState().shipped
         let counts = digest == nil ? (0, 0) : try store.localChanges(after: shipped, through: version)
         return .digest(digest, localChanges: counts.0, localBytes: counts.1)
@@ -251,7 +258,15 @@ final class SessionRunner: Sendable {
     case .awaitLocal(let version):
       _ = try await store.advance(beyond: version)
       return .localAdvanced
-    case .send, .establish, .end, .fail:
+    case .becomeNewIncarnation(let restores):
+      return .becameNewIncarnation(try await store.becomeNewIncarnation(restores: restores))
+    case .rollBack(let cursor, let space, let shipped, let digest):
+      return .rolledBack(try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest))
+    case .readRestoration(let maximumBytes):
+      return try await blocking { .restorationRead(try store.restorationSegment(maximumBytes: maximumBytes)) }
+    case .recordRestored(let version, let declined):
+      return .restorationRecorded(try await store.recordRestored(through: version, declined: declined))
+    case .send, .establish, .notify, .end, .beginAgain, .fail:
       return nil
     }
   }
@@ -266,4 +281,16 @@ struct SessionFailure: Error {
   let error: any Error
 
   init(_ error: any Error) { self.error = error }
+}
+
+extension Store {
+  /// nil: the log no longer has it, or not yet.
+  func foundDigest(at version: Version, _ kind: ReplicaProgress.DigestKind) throws -> ReplicaSession.FoundDigest? {
+    guard let log = try digest(at: version) else { return nil }
+    switch kind {
+    case .log: return ReplicaSession.FoundDigest(log: log, compared: log)
+    case .commit:
+      return try commitMark(at: version).map { ReplicaSession.FoundDigest(log: log, compared: $0) }
+    }
+  }
 }

@@ -12,8 +12,6 @@ package import KVLog
 package enum AdmissionError: Error, Hashable {
   /// The push does not begin where the last one ended.
   case gap(expected: Version)
-  /// The hub knows this replica under another incarnation: the directory was copied or restored.
-  case incarnationChanged
   /// A commit in the push was not written by the replica that sent it.
   case foreignCommit(version: Version)
   case malformed(String)
@@ -21,16 +19,19 @@ package enum AdmissionError: Error, Hashable {
 
 extension GroupWriter {
   func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) throws -> Acknowledgement {
     var progress =
       try progress(of: replica)
       ?? ReplicaProgress(
-        replica: replica, incarnation: incarnation, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
-    guard progress.incarnation == incarnation else { throw AdmissionError.incarnationChanged }
+        replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
     progress.unconfirmed.removeAll { $0.version <= confirmed }
     let segment = push.segment
-    guard segment.after <= progress.lastApplied else { throw AdmissionError.gap(expected: progress.lastApplied) }
+    // What others brought back of this replica it may not have known of when it pushed: it has to look first.
+    let isVerified = progress.digestKind == .log || segment.after == progress.lastApplied
+    guard segment.after <= progress.lastApplied, isVerified else {
+      throw AdmissionError.gap(expected: progress.lastApplied)
+    }
     if segment.through > progress.lastApplied {
       do {
         try take(push, progress: &progress)
@@ -39,6 +40,7 @@ extension GroupWriter {
       }
       progress.lastApplied = segment.through
       progress.digest = segment.digest
+      progress.digestKind = .log
       try append(progress)
     }
     return Acknowledgement(through: progress.lastApplied, exceptions: progress.unconfirmed, head: state.version)
@@ -70,10 +72,11 @@ extension GroupWriter {
     }
   }
 
-  private func admit(_ commit: CommitView, in bytes: RawSpan) throws {
+  /// Applies a commit as its author wrote it. `serverVersion` is the version it had before the hub was restored; 0: none.
+  func admit(_ commit: CommitView, in bytes: RawSpan, serverVersion: Version = 0) throws {
     let payloadBytes = commit.changes.count - commit.header.changeCount * ChangeEncoding.headerByteCount
     let header = append(
-      core: bytes.extracting(commit.core), of: commit.header, serverVersion: 0, payloadBytes: payloadBytes)
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion, payloadBytes: payloadBytes)
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       try putRow(

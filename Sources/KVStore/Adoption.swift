@@ -5,7 +5,7 @@
 // digest there, and with what the source had not delivered: each commit's changes that are still current, as a commit of
 // the new store, with its original time. So nothing is lost if the source is gone; and if source and copy both go on, the
 // hub and the other replicas find equal values where they meet. Everything before V counts as decided. What the source
-// wrote through V, and the hub feeds back, is known to the copy: the manifest names the source and V among its ancestors.
+// wrote through V, and the hub feeds back, is known to the copy: the index has it written through where it knows the source.
 //
 // Invariants
 // - The manifest is the switch. Before it is replaced, the directory is the backup that it was, whatever else was done:
@@ -45,9 +45,7 @@ package struct Adoption {
     self.directory = directory
     self.backup = backup
     self.options = options
-    var adopted = StoreManifest.random()
-    adopted.ancestors = backup.ancestors + [.init(identity: backup.identity, version: backup.backup ?? 0)]
-    self.adopted = adopted
+    adopted = StoreManifest.random()
   }
 
   /// Begins the new log, with what was undelivered.
@@ -61,16 +59,16 @@ package struct Adoption {
     let configuration = Store.logConfiguration(directory, backup, options)
     let first = try SegmentDirectory.segments(configuration).first?.firstVersion ?? 1
     var stream = try CommitStream(configuration, after: first - 1, through: state.position)
-    while try offerCommit(of: &stream, through: state.position, source, log) {}
+    while try offerCommit(of: &stream, state, source, log) {}
     _ = try log.finish(seal: false)
   }
 
   /// Offers what is still current of the next commit, if the source wrote it; false at the end.
   private func offerCommit(
-    of stream: inout CommitStream, through limit: LogPosition, _ source: Source, _ log: LogCopy
+    of stream: inout CommitStream, _ state: StoreState, _ source: Source, _ log: LogCopy
   ) throws -> Bool {
-    let taken = try stream.next(through: limit) { entry, bytes in
-      guard entry.header.origin == backup.identity else { return true }
+    let taken = try stream.next(through: state.position) { entry, bytes in
+      guard state.isLocal(entry.header) else { return true }
       try log.offer(entry, in: bytes) { change in
         try isCurrent(change, in: bytes, version: entry.header.version, source)
       }
@@ -95,9 +93,8 @@ package struct Adoption {
   func adoptCounters() throws {
     let index = try Index(path: directory.index, readOnly: false, identity: backup.identity, options.index)
     var state = try state(index.source())
-    state.adopted(by: adopted.identity)
     var writer = try index.environment.beginWrite()
-    try writer.put(state: state, in: index.tables)
+    try LogApplier(tables: index.tables).adopt(adopted.identity, &writer, &state)
     try writer.commit()
   }
 

@@ -36,17 +36,17 @@ public struct ChangeBatch: Sendable {
     var byteCount: Int { Int(keyBytes) + Int(valueBytes) }
   }
 
-  private let identity: Identity
+  private let state: StoreState
   private var commits: [Commit] = []
   private var entries: [Entry] = []
   private var bytes: [UInt8] = []
   /// Elements that met a change of the other side; hardly ever any.
   private var conflicted: Set<Int> = []
 
-  /// An empty batch in the log of `identity`.
-  init(after version: Version, identity: Identity) {
+  /// An empty batch of the log of a store in this state.
+  init(after version: Version, state: StoreState) {
     self.version = version
-    self.identity = identity
+    self.state = state
   }
 }
 
@@ -65,7 +65,7 @@ extension ChangeBatch: RandomAccessCollection {
     return StoreChange(
       version: commit.header.version, key: Array(bytes[entry.key]),
       value: entry.isDeletion ? nil : Array(bytes[entry.value]),
-      kind: StoreChange.Kind(of: commit.header, in: identity),
+      kind: StoreChange.Kind(of: commit.header, in: state),
       state: conflicted.contains(position) ? .conflicted : commit.state,
       serverVersion: commit.header.serverVersion, time: commit.header.time, origin: commit.header.origin)
   }
@@ -102,7 +102,7 @@ extension ChangeBatch {
 
   /// The batch without what is superseded; `moved` is told the key and the new place of each element that stays.
   func withoutSuperseded(_ moved: (_ key: RawSpan, Int) -> Void) -> ChangeBatch {
-    var kept = ChangeBatch(after: version, identity: identity)
+    var kept = ChangeBatch(after: version, state: state)
     kept.logBytes = logBytes
     var last: UInt32?
     for entry in entries where !entry.isSuperseded {

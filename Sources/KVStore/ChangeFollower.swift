@@ -53,7 +53,7 @@ struct ChangeFollower {
     let taken = reader.take()
     let work = { @Sendable [store, delivery, version] in
       var reader = try taken ?? ChangeReader(store, after: version, through: limit, delivery)
-      var batch = try reader.next(in: range, through: limit)
+      var batch = try reader.next(in: range, through: limit, of: store.state)
       try store.decideStates(of: &batch)
       return (reader, batch)
     }

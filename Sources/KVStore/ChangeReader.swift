@@ -10,13 +10,11 @@ import KVLog
 
 struct ChangeReader: Sendable {
   private var stream: CommitStream
-  private let identity: Identity
   private let delivery: ChangeDelivery
 
   /// Behind `version`; throws `LogError`, `.expired` when the log no longer has what follows it.
   init(_ store: Store, after version: Version, through limit: LogPosition, _ delivery: ChangeDelivery) throws {
     stream = try CommitStream(store.configuration, after: version, through: limit)
-    identity = store.identity
     self.delivery = delivery
   }
 
@@ -28,9 +26,9 @@ struct ChangeReader: Sendable {
     stream.position.segment == limit.segment ? limit.offset &- stream.position.offset : nil
   }
 
-  /// The changes of `range` in the next commits; nothing at or beyond `limit` is read.
-  mutating func next(in range: KeyRange, through limit: LogPosition) throws -> ChangeBatch {
-    var window = Window(ChangeBatch(after: version, identity: identity), delivery)
+  /// The changes of `range` in the next commits; nothing at or beyond `limit` is read. `state` is the store's now.
+  mutating func next(in range: KeyRange, through limit: LogPosition, of state: StoreState) throws -> ChangeBatch {
+    var window = Window(ChangeBatch(after: version, state: state), delivery)
     while !window.isFull {
       let taken = try stream.next(through: limit) { commit, bytes in
         try window.append(commit, in: range, bytes)

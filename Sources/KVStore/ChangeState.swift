@@ -25,7 +25,6 @@ extension StoreChange {
 
 /// Decides states as of one state of the store.
 struct ChangeStates {
-  let identity: Identity
   let state: StoreState
 
   /// The state of a commit's changes, as far as it does not depend on their keys.
@@ -34,12 +33,12 @@ struct ChangeStates {
   }
 
   private func isPending(_ commit: CommitHeader) -> Bool {
-    commit.origin == identity && commit.version > state.acknowledged
+    state.isLocal(commit) && commit.version > state.acknowledged
   }
 
   /// Whether a change of the commit may have met one of the other side.
   func mayConflict(_ commit: CommitHeader) -> Bool {
-    if commit.origin == identity { return isPending(commit) && commit.version <= state.voidThrough }
+    if state.isLocal(commit) { return isPending(commit) && commit.version <= state.voidThrough }
     return state.conflicts > 0
   }
 
@@ -49,7 +48,7 @@ struct ChangeStates {
     _ commit: CommitHeader, _ key: [UInt8], _ snapshot: Snapshot, journaled: () throws -> Bool
   ) throws -> Bool {
     guard mayConflict(commit) else { return false }
-    guard commit.origin == identity else { return try journaled() }
+    guard state.isLocal(commit) else { return try journaled() }
     let voidThrough = try snapshot.bytes(\.voids, key).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
     return commit.version <= voidThrough
   }
@@ -71,10 +70,10 @@ struct ChangeStates {
 extension Store {
   /// Decides the states of a batch's changes as of now.
   func decideStates(of batch: inout ChangeBatch) throws {
-    let states = ChangeStates(identity: identity, state: state)
+    let states = ChangeStates(state: state)
     if !batch.decide({ states.state(of: $0) }, isOpen: { states.mayConflict($0) }) { return }
     try read { snapshot in
-      let states = ChangeStates(identity: identity, state: try snapshot.state)
+      let states = ChangeStates(state: try snapshot.state)
       _ = batch.decide({ states.state(of: $0) }, isOpen: { _ in false })
       let journaled = try snapshot.journaledKeys(batch.versions)
       try batch.markConflicted { commit, key in
@@ -89,7 +88,7 @@ extension Store {
   /// ``StoreError``: `keyEmpty`, `keyTooLong`, `corrupt`, `closed`, `system`.
   public func changeState(of key: some BytesConvertible) throws -> StoreChange.State? {
     try read { snapshot in
-      let states = ChangeStates(identity: identity, state: try snapshot.state)
+      let states = ChangeStates(state: try snapshot.state)
       return try key.withBytes { key in
         guard let row = try snapshot.withRow(key, { row, _ in row }) else { return nil }
         return try states.state(of: row, key: key, snapshot)

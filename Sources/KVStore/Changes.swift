@@ -37,9 +37,9 @@ public struct StoreChange: Sendable, Hashable {
 }
 
 extension StoreChange.Kind {
-  /// Of a commit in the log of `identity`.
-  init(of commit: CommitHeader, in identity: Identity) {
-    self = commit.origin != identity ? .remote : commit.flags.isEmpty ? .local : .resolution
+  /// Of a commit in the log of a store in this state.
+  init(of commit: CommitHeader, in state: StoreState) {
+    self = !state.isLocal(commit) ? .remote : commit.flags.isEmpty ? .local : .resolution
   }
 }
 

@@ -36,7 +36,7 @@ public struct StoreInformation: Sendable, Equatable {
   public var path: String
   /// Who the store is.
   public var identity: Identity
-  /// Changes when a copy of the store begins a life of its own.
+  /// The name under which it writes commits (``Store/incarnation``).
   public var incarnation: Identity
   /// The epoch of the hub's space that the store synchronises with; nil: never synchronised.
   public var hubEpoch: Identity?

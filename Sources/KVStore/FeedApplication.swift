@@ -133,6 +133,7 @@ extension GroupWriter {
     var outcome = FeedOutcome()
     guard feed.through > state.cursor else { return outcome }
     var contests = Contests()
+    var authors: [Identity: Version] = [:]
     let start = byteCount
     let bytes = feed.records.bytes
     var records = RecordCursor(over: bytes)
@@ -145,10 +146,12 @@ extension GroupWriter {
       }
       try commit.checkTravelling(at: record.record.lowerBound)
       last = commit.header.version
-      guard last > max(state.cursor, state.received), !core.isOwn(commit.header) else { continue }
+      guard last > max(state.cursor, state.received), try !isKnown(commit, in: bytes) else { continue }
       outcome.isComplete = byteCount - start + contests.bytes < StoreLimits.feedBytes
       if outcome.isComplete { outcome.isComplete = try apply(commit, in: bytes, policy, &contests, &outcome) }
+      if outcome.isComplete { authors[commit.header.origin] = commit.header.originVersion }
     }
+    for (author, version) in authors { try putKnown(version, of: author) }
     try resolve(&contests.all, policy)
     outcome.conflicts = contests.all.count { $0.outcome.isJournaled }
     if outcome.isComplete {
@@ -158,6 +161,17 @@ extension GroupWriter {
       append(CursorRecord(Position(identity: epoch, version: 0, digest: .origin(of: epoch))))
     }
     return outcome
+  }
+
+  /// Whether the commit is here already: after a hub was restored, or of somebody whose copy this store is.
+  private func isKnown(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    guard try commit.header.originVersion <= known(of: commit.header.origin) else { return false }
+    // A hub that was never restored gives a version of an author once.
+    guard state.lowestRollback < .max else { return true }
+    let mark = commit.mark(in: bytes)
+    return try core.marks.with(
+      core.log.configuration, after: core.log.firstVersion - 1, through: core.publication.state.position
+    ) { $0.contains(mark) }
   }
 
   /// A store's history belongs to one hub.
@@ -230,7 +244,7 @@ extension GroupWriter {
   private func pendingRow(_ key: RawSpan) throws -> (Row, value: [UInt8])? {
     let acknowledged = state.acknowledged
     return try withRow(key) { row, value in
-      row.origin == identity && row.version > acknowledged ? (row, value.copied()) : nil
+      row.serverVersion == 0 && row.version > acknowledged ? (row, value.copied()) : nil
     } ?? nil
   }
 
@@ -288,11 +302,11 @@ extension GroupWriter {
   }
 
   private func decide(_ contest: inout Contest, _ policy: ConflictPolicy, _ mergedRoom: inout Int) {
-    let localIsLater = contest.localIsLater(of: identity)
+    let localIsLater = contest.localIsLater(of: incarnation)
     if contest.isEqual {
       contest.outcome = .identical
       // The later of two equal writes has its say against a third: its time must reach the others.
-      if case .lastWriterWins = policy, localIsLater { contest.resolution = .local }
+      if case .lastWriterWins = policy, contest.local.time > contest.remote.time { contest.resolution = .local }
       return
     }
     switch policy {

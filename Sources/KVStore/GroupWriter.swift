@@ -24,7 +24,7 @@ final class GroupWriter {
   private var builder = BlockBuilder()
   /// The published state plus what this group has added.
   private(set) var state: StoreState
-  private var published: StoreState
+  private(set) var published: StoreState
   /// The shared count of groups at which `published` was up to date.
   private var sequence: UInt64
   private var applier: LogApplier
@@ -42,6 +42,10 @@ final class GroupWriter {
   /// it was thrown, so it is looked at again when the request ends.
   private var requestFailure: (any Error)?
   private var groupFailure: (any Error)?
+  /// Through which of their versions authors are known: as published, as far as somebody asked, and by this group.
+  private var knownAuthors: [Identity: Version] = [:]
+  private var addedAuthors: [Identity: Version] = [:]
+  private static let maximumKnownAuthors = 4_096
   /// Tells a scan of a finished transaction from one of the present transaction.
   private(set) var transactionSerial = 0
 
@@ -50,10 +54,11 @@ final class GroupWriter {
     generation = live
     (published, sequence) = core.publication.latest
     state = published
-    applier = LogApplier(identity: core.identity, tables: generation.tables)
+    applier = LogApplier(tables: generation.tables)
   }
 
-  var identity: Identity { core.identity }
+  /// Under whose name local commits are written.
+  var incarnation: Identity { state.incarnation }
   var byteCount: Int { builder.byteCount }
   var openChangeCount: Int { builder.openChangeCount }
   /// Of the open commit; nil when none is open.
@@ -67,11 +72,12 @@ final class GroupWriter {
     do {
       try catchUp()
       if generation.isNearlyFull || core.memory.logBytesInGeneration > generation.capacity { try rollAhead() }
-      builder.reset(after: published.version, digest: published.position.digest, origin: core.identity)
+      builder.reset(after: published.version, digest: published.position.digest, origin: published.incarnation)
       state = published
       needsSynchronize = false
       hasValues = false
       groupFailure = nil
+      addedAuthors = [:]
       try beginTail()
     } catch {
       abandon()
@@ -89,6 +95,7 @@ final class GroupWriter {
       do { try finishForTheDead() } catch { throw core.poison(error) }
     } else if core.memory.sequence != sequence {
       let sequence = core.memory.sequence
+      knownAuthors = [:]
       adopt(try core.resumeLog(), sequence)
     }
     let live = try core.tail.live()
@@ -97,10 +104,11 @@ final class GroupWriter {
 
   /// A process died after it had begun to append. What it had appended whole counts; the rest never was.
   private func finishForTheDead() throws {
-    var recovery = Recovery(tail: core.tail, identity: core.identity, state: try core.visibleState())
+    var recovery = Recovery(tail: core.tail, state: try core.visibleState())
     try core.log.recover(after: recovery.state.position) { try recovery.apply($0) }
     try recovery.finish()
     core.noteLog(recovery.state)
+    knownAuthors = [:]
     adopt(recovery.state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
   }
@@ -114,7 +122,7 @@ final class GroupWriter {
 
   private func enter(_ live: Generation) {
     generation = live
-    applier = LogApplier(identity: core.identity, tables: live.tables)
+    applier = LogApplier(tables: live.tables)
   }
 
   /// Runs one request of the group; when it throws, nothing of it remains.
@@ -122,6 +130,7 @@ final class GroupWriter {
     let mark = builder.mark
     let wasSynchronizing = needsSynchronize
     let before = state
+    let authors = addedAuthors
     if let groupFailure { throw groupFailure }
     do {
       transactionSerial += 1
@@ -135,6 +144,7 @@ final class GroupWriter {
     } catch {
       transactionSerial += 1
       needsSynchronize = wasSynchronizing
+      addedAuthors = authors
       if builder.mark != mark {
         builder.rewind(to: mark)
         if isDeferring {
@@ -193,6 +203,7 @@ final class GroupWriter {
       abandon()
       throw core.poison(error)
     }
+    knownAuthors.merge(addedAuthors) { max($0, $1) }
     core.noteLog(state)
     core.memory.appended(builder.byteCount)
     adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
@@ -435,7 +446,7 @@ final class GroupWriter {
     closed.changeCount = builder.openChangeCount
     let bytes = builder.openPayloadBytes
     builder.endCommit()
-    state.committed(closed, bytes: bytes, digest: builder.digest, identity: core.identity)
+    state.committed(closed, bytes: bytes, digest: builder.digest)
     needsSynchronize = needsSynchronize || requestIsDurable
     return closed.version
   }
@@ -448,7 +459,7 @@ final class GroupWriter {
     var own = header
     own.version = builder.appendCommit(core: bytes, serverVersion: serverVersion)
     own.serverVersion = serverVersion
-    state.committed(own, bytes: payloadBytes, digest: builder.digest, identity: core.identity)
+    state.committed(own, bytes: payloadBytes, digest: builder.digest)
     needsSynchronize = true
     return own
   }
@@ -493,6 +504,37 @@ final class GroupWriter {
     needsSynchronize = true
   }
 
+  /// Notes that the author's commits through `version` are here. The log says so by itself.
+  func putKnown(_ version: Version, of author: Identity) throws {
+    addedAuthors[author] = version
+    try withTail { writer throws(LMDBError) in try applier.put(known: version, of: author, &writer) }
+  }
+
+  /// The commits that follow have this origin.
+  func append(_ record: IncarnationRecord) throws {
+    builder.append(.incarnation, payload: record.encoded().bytes)
+    addedAuthors[state.incarnation] = record.through
+    builder.origin = record.incarnation
+    var after = state
+    let before = state
+    if isDeferring { state.began(record) }
+    try withTail { writer throws(LMDBError) in try applier.apply(record, to: &writer, state: &after) }
+    if state == before { state = after }
+    needsSynchronize = true
+  }
+
+  func append(_ record: RollbackRecord) {
+    builder.append(.rollback, payload: record.encoded().bytes)
+    state.rolledBack(record)
+    needsSynchronize = true
+  }
+
+  func append(_ record: RestoredRecord) {
+    builder.append(.restored, payload: record.encoded().bytes)
+    state.restored(through: record.through)
+    needsSynchronize = true
+  }
+
   // MARK: Reading, the group's own writes included
 
   /// Calls `body` with the row of `key`, tombstones too; nil when there is none.
@@ -522,9 +564,30 @@ final class GroupWriter {
 
   /// What the hub has applied of a replica.
   func progress(of replica: Identity) throws -> ReplicaProgress? {
+    try stateEntry(Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
+  }
+
+  /// Through which of its versions the author's commits, those that the hub applied, are here.
+  func known(of author: Identity) throws -> Version {
+    if let version = addedAuthors[author] ?? knownAuthors[author] { return version }
+    // What this group adds is in `knownAuthors`, so that the group's own writes need not be in the tail for this.
+    let version =
+      try storedEntry(Tables.author(author)) { bytes -> Version in
+        var reader = ByteReader()
+        return try reader.read(UInt64.self, from: bytes)
+      } ?? 0
+    if knownAuthors.count >= Self.maximumKnownAuthors { knownAuthors = [:] }
+    knownAuthors[author] = version
+    return version
+  }
+
+  private func stateEntry<Entry>(_ key: [UInt8], _ decode: (RawSpan) throws -> Entry) throws -> Entry? {
     try showOwnWrites()
-    let key = Tables.progress(of: replica)
-    let decode = { (bytes: RawSpan) throws -> ReplicaProgress in try ReplicaProgress(decoding: bytes) }
+    return try storedEntry(key, decode)
+  }
+
+  private func storedEntry<Entry>(_ key: [UInt8], _ decode: (RawSpan) throws -> Entry) throws -> Entry? {
+    if let requestFailure { throw requestFailure }
     if let found = try writer!.getSealed(generation.tables.state, key: key.bytes, decode) { return found }
     for source in try sourcesBelow() {
       if let found = try source.getSealed(source.tables.state, key: key.bytes, decode) { return found }

@@ -183,7 +183,7 @@ extension Store {
     if let key { rest.lower = key + [0] }
     return try read { snapshot in
       let state = try snapshot.state
-      let states = ChangeStates(identity: identity, state: state)
+      let states = ChangeStates(state: state)
       var page = RowPage(position: state.position)
       var bytes = 0
       var looked = 0

@@ -5,25 +5,33 @@ import KVLog
 import LMDB
 
 struct LogApplier {
-  let identity: Identity
   let tables: Tables
 
   /// Applies all of `records` in order and moves `state` along. A failure leaves `writer` to be aborted.
   func apply(_ records: RawSpan, to writer: inout LMDBWriter, state: inout StoreState) throws {
     var cursor = RecordCursor(0..<records.byteCount)
+    var authors: [Identity: Version] = [:]
     while let record = try cursor.next(in: records) {
       let payload = records.extracting(record.payload)
       switch record.kind {
       case .commit:
-        try apply(CommitView(payload: record.payload, in: records), in: records, to: &writer, state: &state)
+        let commit = try CommitView(payload: record.payload, in: records)
+        try apply(commit, in: records, to: &writer, state: &state)
+        if commit.header.completesForeign { authors[commit.header.origin] = commit.header.originVersion }
       case .acknowledgement:
         state.acknowledged(try AcknowledgementRecord(decoding: payload))
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .cursor: state.advanced(try CursorRecord(decoding: payload))
       case .conflict: try apply(ConflictRecord(decoding: payload), payload: payload, to: &writer, state: &state)
       case .progress: try apply(progress: payload, to: &writer)
+      case .incarnation: try apply(IncarnationRecord(decoding: payload), to: &writer, state: &state)
+      case .rollback:
+        state.rolledBack(try RollbackRecord(decoding: payload))
+        guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
+      case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
       }
     }
+    for (author, version) in authors { try put(known: version, of: author, &writer) }
   }
 
   private func apply(_ commit: CommitView, in bytes: RawSpan, to writer: inout LMDBWriter, state: inout StoreState)
@@ -36,7 +44,7 @@ struct LogApplier {
       byteCount += change.key.count + change.value.count
     }
     let digest = state.position.digest.chained(version: commit.header.version, core: bytes.extracting(commit.core))
-    state.committed(commit.header, bytes: byteCount, digest: digest, identity: identity)
+    state.committed(commit.header, bytes: byteCount, digest: digest)
   }
 
   /// Writes one row.
@@ -66,8 +74,35 @@ struct LogApplier {
     state.conflicted(conflict)
   }
 
+  /// Every commit of the author through `version` that the hub has applied is here.
+  func put(known version: Version, of author: Identity, _ writer: inout LMDBWriter) throws(LMDBError) {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: version)
+    try writer.putSealed(tables.state, key: Tables.author(author).bytes, bytes.bytes)
+  }
+
+  func apply(
+    _ record: IncarnationRecord, to writer: inout LMDBWriter, state: inout StoreState
+  ) throws(LMDBError) {
+    // What the hub has of the former incarnation, and feeds like the commits of others from now on, is here.
+    try put(known: record.through, of: state.incarnation, &writer)
+    state.began(record)
+  }
+
+  /// The backup in these tables becomes the store `identity`; its source is known through the backup's version.
+  func adopt(_ identity: Identity, _ writer: inout LMDBWriter, _ state: inout StoreState) throws(LMDBError) {
+    try put(known: state.version, of: state.incarnation, &writer)
+    state.adopted(by: identity)
+    try writer.put(state: state, in: tables)
+  }
+
   private func apply(progress payload: RawSpan, to writer: inout LMDBWriter) throws {
     let progress = try ReplicaProgress(decoding: payload)
     try writer.putSealed(tables.state, key: Tables.progress(of: progress.replica).bytes, payload)
   }
+}
+
+extension CommitHeader {
+  /// Whether a commit of somebody else is recorded here to its end with this one.
+  var completesForeign: Bool { serverVersion > 0 && !flags.contains(.partial) }
 }

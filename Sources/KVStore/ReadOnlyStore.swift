@@ -53,7 +53,7 @@ final class ReadOnlyStore: @unchecked Sendable {
       while let block = try nextBlock(&reader) {
         if recovery == nil {
           let tail = try Tail(unnamedIn: scratch, home: index.tables.home)
-          recovery = Recovery(tail: tail, identity: identity, state: start)
+          recovery = Recovery(tail: tail, state: start)
         }
         try recovery?.apply(block)
       }

@@ -10,14 +10,12 @@ import LMDB
 struct Recovery {
   let tail: Tail
   private(set) var state: StoreState
-  private let identity: Identity
   /// Records of the blocks that wait for their transaction, and where the last of them ends.
   private var records: [UInt8] = []
   private var end: LogPosition?
 
-  init(tail: Tail, identity: Identity, state: StoreState) {
+  init(tail: Tail, state: StoreState) {
     self.tail = tail
-    self.identity = identity
     self.state = state
   }
 
@@ -51,7 +49,7 @@ struct Recovery {
     let generation = try tail.live()
     var writer = try generation.environment.beginWrite()
     var next = state
-    let applier = LogApplier(identity: identity, tables: generation.tables)
+    let applier = LogApplier(tables: generation.tables)
     try applier.apply(records.bytes, to: &writer, state: &next)
     next.position = end
     try writer.put(state: next, in: generation.tables)

@@ -98,8 +98,7 @@ extension Store {
     _ snapshot: Snapshot, to target: BackupTarget, _ progress: (Int) throws -> Void
   ) throws -> Copied {
     var state = try snapshot.state
-    let manifest = StoreManifest(
-      identity: identity, incarnation: incarnation, backup: state.version, ancestors: ancestors)
+    let manifest = StoreManifest(identity: identity, backup: state.version)
     try target.begin(manifest)
     // The log first: nothing keeps it from being truncated.
     state.position = try copyUndelivered(

@@ -20,7 +20,7 @@ extension Store {
   /// The newest published position.
   package func head() -> Position {
     let state = state
-    return Position(identity: identity, version: state.version, digest: state.position.digest)
+    return Position(identity: state.incarnation, version: state.version, digest: state.position.digest)
   }
 
   /// The oldest version after which the log can be read.
@@ -38,9 +38,9 @@ extension Store {
 
   /// Takes a replica's push, exactly once, durably when it returns. Throws ``AdmissionError`` or ``StoreError``.
   package func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement {
-    try await perform { try $0.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed) }
+    try await perform { try $0.admit(push, from: replica, confirmed: confirmed) }
   }
 
   /// Published commits after `after`, those of `replica` left out; about `maximumBytes` at most unless one commit is

@@ -48,13 +48,14 @@ extension Store {
     after version: Version, through last: Version = .max, in range: KeyRange = KeyRange(),
     _ body: (_ change: borrowing BorrowedChange) throws -> Bool
   ) throws -> Version {
-    let limit = try backing().state.position
+    let state = try backing().state
+    let limit = state.position
     guard version < limit.version else { return version }
     do {
       var stream = try CommitStream(configuration, after: version, through: limit)
       while stream.version < last {
         let taken = try stream.next(through: limit) { commit, bytes in
-          let kind = StoreChange.Kind(of: commit.header, in: identity)
+          let kind = StoreChange.Kind(of: commit.header, in: state)
           var changes = ChangeCursor(commit.view)
           while let change = try changes.next(in: bytes) {
             guard range.contains(bytes.extracting(change.key)) else { continue }

@@ -152,7 +152,7 @@ extension Store {
     let folded = try Index.state(index.source()) ?? StoreState(start: configuration.identity)
     let (tail, state) = try Tail.recovered(
       directory.tail, after: folded, home: index.tables.home, largestBytes: options.generationBytes)
-    var recovery = Recovery(tail: tail, identity: configuration.identity, state: state)
+    var recovery = Recovery(tail: tail, state: state)
     do {
       let log = try ReplicationLog.open(configuration, after: state.position) { try recovery.apply($0) }
       try recovery.finish()

@@ -98,7 +98,7 @@ extension Store {
       case .readOnly(let store): (store.index.usedBytes, 0, try published { try store.oldestReader() })
       }
     return StoreInformation(
-      path: path, identity: identity, incarnation: incarnation,
+      path: path, identity: identity, incarnation: state.incarnation,
       hubEpoch: state.hubEpoch == .zero ? nil : state.hubEpoch,
       counters: Counters(state), keys: keys, logBytes: segments.reduce(0) { $0 + Int($1.bytes) },
       logSegments: segments.count, firstLogVersion: segments.first?.firstVersion ?? 1, indexBytes: indexBytes,

@@ -9,8 +9,8 @@ import Synchronization
 
 /// Where a replica stands, for the handshake.
 package struct ReplicaState: Sendable, Equatable {
+  /// Who pushes: the store's incarnation.
   package var identity: Identity
-  package var incarnation: Identity
   package var local: Position
   package var acknowledgedVersion: Version
   /// What the hub has last confirmed of this store's log.
@@ -19,6 +19,12 @@ package struct ReplicaState: Sendable, Equatable {
   /// The pull cursor; its identity is the hub's epoch. nil: never synchronised.
   package var cursor: Position?
   package var holdUntil: Version
+  /// Some of the hub's positions passed, newest first.
+  package var hubPositions: [Position] = []
+  /// The first epoch of the hub's space; zero: never synchronised.
+  package var hubSpace = Identity.zero
+  /// A restored hub is being brought what it has lost.
+  package var isRestoring = false
   package var pendingChanges: Int
   package var pendingBytes: Int
   package var firstLogVersion: Version
@@ -36,12 +42,14 @@ extension Store {
   package func replicaState() -> ReplicaState {
     let state = state
     return ReplicaState(
-      identity: identity, incarnation: incarnation,
-      local: Position(identity: identity, version: state.version, digest: state.position.digest),
+      identity: state.incarnation,
+      local: Position(identity: state.incarnation, version: state.version, digest: state.position.digest),
       acknowledgedVersion: state.acknowledged, shipped: state.shipped, shippedDigest: state.shippedDigest,
       cursor: state.hubEpoch == .zero
         ? nil : Position(identity: state.hubEpoch, version: state.cursor, digest: state.cursorDigest),
-      holdUntil: state.holdUntil > state.cursor ? state.holdUntil : 0, pendingChanges: state.pendingChanges,
+      holdUntil: state.holdUntil > state.cursor ? state.holdUntil : 0,
+      hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
+      isRestoring: state.isRestoring, pendingChanges: state.pendingChanges,
       pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }
 
@@ -53,10 +61,10 @@ extension Store {
   /// The log's digest at `version`; nil beyond the end, or where the log no longer reaches.
   package func digest(at version: Version) throws -> Digest? {
     let state = state
-    // First, because what a backup of an empty store became begins with the digest of its source.
-    if version == 0 { return .origin(of: identity) }
-    if version == state.version { return state.position.digest }
+    // First: a new incarnation begins with a digest of its own, the log of what was a backup with that of its source.
     if version == state.shipped { return state.shippedDigest }
+    if version == 0 { return .origin(of: state.incarnation) }
+    if version == state.version { return state.position.digest }
     guard version < state.version else { return nil }
     do throws(LogError) {
       return try LogReader.digest(at: version, configuration)
@@ -64,6 +72,25 @@ extension Store {
       if case .expired = error.kind { return nil }
       throw StoreError(error, path: path)
     }
+  }
+
+  /// The mark of this store's commit of that version; nil: there is none, or the log no longer has it.
+  package func commitMark(at version: Version) throws -> Digest? {
+    let state = state
+    guard version > 0, version <= state.version else { return nil }
+    var mark: Digest?
+    do {
+      try withStream(after: version - 1, through: state.position) { stream in
+        _ = try stream.next(through: state.position) { entry, bytes in
+          if state.isLocal(entry.header) { mark = entry.view.mark(in: bytes, as: state.incarnation) }
+          return true
+        }
+      }
+    } catch let error as LogError {
+      if case .expired = error.kind { return nil }
+      throw StoreError(error, path: path)
+    }
+    return mark
   }
 
   /// Local changes, and their bytes, of the versions in (after, through].
@@ -77,7 +104,7 @@ extension Store {
       try withStream(after: start, through: state.position) { stream in
         while stream.version < through {
           let taken = try stream.next(through: state.position) { entry, _ in
-            if entry.header.origin == identity {
+            if state.isLocal(entry.header) {
               counts.changes += entry.header.changeCount
               counts.bytes += entry.payloadBytes
             }
@@ -106,10 +133,11 @@ extension Store {
       try withStream(after: start, through: state.position) { stream in
         reading: while stream.version < state.version {
           let taken = try stream.next(through: state.position) { entry, bytes in
-            guard entry.header.origin == identity else { return true }
+            guard state.isLocal(entry.header) else { return true }
             let size = push.segment.records.count + entry.record.count
             if push.localChanges > 0, size > maximumBytes { return false }
-            try push.append(entry, in: bytes, voids: entry.header.version <= state.voidThrough ? voids : nil)
+            try push.append(
+              entry, in: bytes, voids: entry.header.version <= state.voidThrough ? voids : nil, as: state.incarnation)
             return true
           }
           if taken != .passed { break reading }
@@ -159,51 +187,22 @@ extension Store {
           through: ack.through, digest: digest, changes: UInt64(localChanges), bytes: UInt64(localBytes), epoch: epoch,
           holdUntil: outcome.holdUntil),
         durably: !ack.exceptions.isEmpty)
-      for reoffer in reoffers {
-        group.beginCommit(time: reoffer.time, flags: .reoffer)
-        for (key, value) in reoffer.changes {
-          if let value {
-            try group.put(key: key.bytes, value: value.bytes)
-          } else {
-            try group.delete(key: key.bytes)
-          }
-        }
-        group.endCommit()
-      }
+      for reoffer in reoffers { try reoffer.append(to: group) }
       outcome.reoffered = reoffers.count
       return outcome
     }
   }
 
-  private struct Reoffer {
-    var time: HybridTime
-    var changes: [(key: [UInt8], value: [UInt8]?)] = []
-  }
-
-  /// What is still current of a commit; nil when nothing is.
-  private func reoffer(of version: Version, _ group: GroupWriter) throws -> Reoffer? {
+  /// What is still current of a commit of this log; nil when nothing is.
+  func reoffer(of version: Version, _ group: GroupWriter) throws -> Reoffer? {
     var reoffer: Reoffer?
     let limit = group.core.publication.state.position
     try withStream(after: version - 1, through: limit) { stream in
       _ = try stream.next(through: limit) { entry, bytes in
-        guard entry.header.version == version, entry.header.origin == identity else {
-          throw StoreError(
-            .replication, "the hub reports version \(version), which is not a commit of this store.", path: path)
+        guard entry.header.version == version else {
+          throw StoreError(.replication, "the hub reports version \(version), which is not here.", path: path)
         }
-        var current = Reoffer(time: entry.header.time)
-        var changes = ChangeCursor(entry.view)
-        while let change = try changes.next(in: bytes) {
-          let key = bytes.extracting(change.key)
-          let isCurrent = try group.withRow(key) { row, value in
-            // A key may occur twice in a commit: only its last change is the row.
-            row.version == version && row.isTombstone == change.isDeletion
-              && value.isEqual(to: bytes.extracting(change.value))
-          }
-          if isCurrent == true {
-            current.changes.append((key.copied(), change.isDeletion ? nil : bytes.extracting(change.value).copied()))
-          }
-        }
-        if !current.changes.isEmpty { reoffer = current }
+        reoffer = try Reoffer(current: entry, in: bytes, group)
         return true
       }
     }
@@ -244,17 +243,25 @@ extension Store {
 }
 
 extension PushSegment {
-  /// Adds a local commit; with `voids`, without the changes that lost a conflict.
-  fileprivate mutating func append(_ entry: CommitStream.Entry, in bytes: RawSpan, voids: Snapshot?) throws {
+  /// Adds a local commit; with `voids`, without the changes that lost a conflict. What a former incarnation wrote is
+  /// pushed as of the present one: under the former one the hub has other commits.
+  fileprivate mutating func append(
+    _ entry: CommitStream.Entry, in bytes: RawSpan, voids: Snapshot?, as incarnation: Identity
+  ) throws {
     localChanges += entry.header.changeCount
     localBytes += entry.payloadBytes
     guard let voids, let kept = try entry.changesNotVoid(in: bytes, voids) else {
       segment.records.append(bytes.extracting(entry.record))
+      if entry.header.origin != incarnation {
+        segment.records.replaceOrigin(with: incarnation, ofRecordAt: segment.records.count - entry.record.count)
+      }
       segment.changeCount += entry.header.changeCount
       return
     }
     guard kept.count > 0 else { return }
-    segment.records.append(commit: entry.header, changes: kept, in: bytes)
+    var header = entry.header
+    header.origin = incarnation
+    segment.records.append(commit: header, changes: kept, in: bytes)
     segment.changeCount += kept.count
   }
 }

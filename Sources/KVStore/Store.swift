@@ -31,9 +31,6 @@ public final class Store: Sendable {
   public let path: String
   /// Who this store is: 128 random bits, drawn when it was created.
   public let identity: Identity
-  /// Changes when a copy of the store begins a life of its own.
-  public let incarnation: Identity
-  let ancestors: [StoreManifest.Ancestor]
   let configuration: LogConfiguration
   let durability: Durability
   /// See `ForkGuard`.
@@ -64,8 +61,6 @@ public final class Store: Sendable {
     contents = Mutex(Contents(backing: backing, lastState: backing.state))
     idleSnapshots = if case .writable(let core) = backing { core.idleSnapshots } else { nil }
     identity = manifest.identity
-    incarnation = manifest.incarnation
-    ancestors = manifest.ancestors
   }
 
   deinit {
@@ -168,6 +163,10 @@ public final class Store: Sendable {
   }
 
   /// The published state; of a closed store, the last one.
+  /// The name under which the store writes commits: its identity at first, and another one from when the store turned out
+  /// to be a copy, or restored from an older copy. Of a hub's space it is the epoch.
+  public var incarnation: Identity { state.incarnation }
+
   var state: StoreState {
     contents.withLock { $0.backing?.state ?? $0.lastState }
   }

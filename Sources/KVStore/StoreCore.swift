@@ -9,7 +9,6 @@ import Synchronization
 final class StoreCore: Sendable {
   let path: String
   let identity: Identity
-  let ancestors: [StoreManifest.Ancestor]
   let log: ReplicationLog
   let tail: Tail
   let index: Index
@@ -20,6 +19,7 @@ final class StoreCore: Sendable {
   let synchronizer = Synchronizer()
   let preparer = LogPreparer()
   let watch = Watch()
+  let marks = CommitMarks()
   let locks: StoreLocks
   let reserve: Reserve
   /// What all processes with the store open share.
@@ -36,7 +36,6 @@ final class StoreCore: Sendable {
   ) {
     self.path = path
     identity = manifest.identity
-    ancestors = manifest.ancestors
     self.log = log
     self.tail = tail
     self.index = index
@@ -56,12 +55,6 @@ final class StoreCore: Sendable {
   /// Readers of everything, newest first, that agree on one version.
   func sources(live: Bool) throws -> [Source] {
     try tail.withSources(live: live, index: index)
-  }
-
-  /// Whether the commit is in this store's history: written by it, or by an ancestor as long as that was one.
-  func isOwn(_ header: CommitHeader) -> Bool {
-    header.origin == identity
-      || ancestors.contains { $0.identity == header.origin && header.originVersion <= $0.version }
   }
 
   // MARK: What is visible

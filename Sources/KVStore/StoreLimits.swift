@@ -102,6 +102,9 @@ package enum StoreLimits {
   /// What was written last lies in memory: a reader that is so far behind, or less, reads it without leaving its thread.
   static let recentLogBytes = 256 << 10
 
+  /// Commits whose marks are held while a hub that was restored is brought up to date: some 20 MB.
+  static let commitMarks = 1 << 20
+
   /// A hybrid clock that is ahead of the wall clock by more than this is not followed further.
   package static let clockTolerance: Duration = .seconds(120)
 }

@@ -11,29 +11,18 @@ package import KVLog
 
 package struct StoreManifest: Sendable, Equatable {
   package var identity: Identity
-  /// Changes when the directory is suspected to be a copy of another replica's.
-  package var incarnation: Identity
   /// Of a backup: the version of the store `identity` that it holds.
   package var backup: Version?
-  /// The stores whose history this one continues, each up to a version.
-  package var ancestors: [Ancestor] = []
-
-  /// A store that a backup was made of, and the version of it that the backup held.
-  package struct Ancestor: Sendable, Hashable {
-    package var identity: Identity
-    package var version: Version
-  }
 
   package static let name = "kvsync.store"
   package static let creating = "kvsync.store.creating"
 
   static func random() -> StoreManifest {
-    StoreManifest(identity: .random(), incarnation: .random())
+    StoreManifest(identity: .random())
   }
 
   // grammar
-  //   manifest    = "kvsync store\n" "format " number "\n" "identity " hex32 "\n" "incarnation " hex32 "\n"
-  //                 *( "continues " hex32 " " version "\n" ) [ "backup " version "\n" ]
+  //   manifest    = "kvsync store\n" "format " number "\n" "identity " hex32 "\n" [ "backup " version "\n" ]
   //                 "checksum " hex16 "\n"                       ; XXH3-64 of all the bytes before this line
 
   func encoded() -> String {
@@ -41,21 +30,17 @@ package struct StoreManifest: Sendable, Equatable {
       kvsync store
       format \(StoreLimits.format)
       identity \(identity)
-      incarnation \(incarnation)
 
-      """ + ancestors.map { "continues \($0.identity) \($0.version)\n" }.joined()
-      + (backup.map { "backup \($0)\n" } ?? "")
+      """ + (backup.map { "backup \($0)\n" } ?? "")
     return body + "checksum \(Self.checksum(of: body[...]))\n"
   }
 
   static func decode(_ text: String, path: String) throws(StoreError) -> StoreManifest {
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     var fields: [Substring: Substring] = [:]
-    var ancestors: [Ancestor?] = []
     for line in lines {
       let parts = line.split(separator: " ", maxSplits: 1)
       if parts.count == 2 { fields[parts[0]] = parts[1] }
-      if parts.first == "continues" { ancestors.append(parts.count == 2 ? ancestor(parts[1]) : nil) }
     }
     let end = text.range(of: "\nchecksum ", options: .backwards)
     let isWhole = end.map { fields["checksum"].map(String.init) == checksum(of: text[...$0.lowerBound]) } ?? false
@@ -70,24 +55,13 @@ package struct StoreManifest: Sendable, Equatable {
       throw StoreError(.foreign, "this is not the manifest of a kvsync store. Choose another directory.", path: path)
     }
     guard isWhole, lines.first == "kvsync store", let identity = fields["identity"].flatMap({ Identity(String($0)) }),
-      let incarnation = fields["incarnation"].flatMap({ Identity(String($0)) }),
-      fields["backup"].map({ Version($0) != nil }) ?? true, !ancestors.contains(nil)
+      fields["backup"].map({ Version($0) != nil }) ?? true
     else {
       throw StoreError(
         .corrupt, "the manifest is damaged. Restore this file from a backup; log and index were not touched.",
         path: path)
     }
-    return StoreManifest(
-      identity: identity, incarnation: incarnation, backup: fields["backup"].flatMap { Version($0) },
-      ancestors: ancestors.compactMap { $0 })
-  }
-
-  private static func ancestor(_ text: Substring) -> Ancestor? {
-    let parts = text.split(separator: " ")
-    guard parts.count == 2, let identity = Identity(String(parts[0])), let version = Version(parts[1]) else {
-      return nil
-    }
-    return Ancestor(identity: identity, version: version)
+    return StoreManifest(identity: identity, backup: fields["backup"].flatMap { Version($0) })
   }
 
   private static func checksum(of text: Substring) -> String {

@@ -8,6 +8,10 @@
 //                     key | losing value
 //     sides: bit 0 the local change is a deletion, bit 1 the remote one is
 //   progress        = as `ReplicaProgress` encodes itself
+//   incarnation     = incarnation 16 | through u64
+//   rollback        = space 16 | epoch 16 | version u64 | digest 16 | shipped u64 | shippedDigest 16 | acknowledged u64 |
+//                     changes u64 | bytes u64 | isRestoring u64
+//   restored        = through u64
 
 import KVLog
 
@@ -73,6 +77,107 @@ struct CursorRecord {
     let epoch = try reader.identity(from: span)
     let version = try reader.read(UInt64.self, from: span)
     position = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+  }
+}
+
+/// From here on the store writes under another name: a copy of it went on as well, or, of a hub, it was restored.
+struct IncarnationRecord {
+  var incarnation: Identity
+  /// See `StoreState.Former`.
+  var through: Version
+
+  init(incarnation: Identity, through: Version) {
+    self.incarnation = incarnation
+    self.through = through
+  }
+
+  func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(incarnation)
+    bytes.append(littleEndian: through)
+    return bytes
+  }
+
+  init(decoding span: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    incarnation = try reader.identity(from: span)
+    through = try reader.read(UInt64.self, from: span)
+  }
+}
+
+/// A space and an epoch of it that the store follows from now on. If the hub was restored to an older state, the store
+/// goes back to what both have.
+struct RollbackRecord {
+  var space: Identity
+  /// The newest of this store's positions that the hub has, in the hub's present epoch.
+  var cursor: Position
+  /// The version through which the hub has decided this store's commits, and this log's digest there.
+  var shipped: Version
+  var shippedDigest: Digest
+  var acknowledged: Version
+  /// Local changes, and their bytes, that are pending again.
+  var changes: UInt64
+  var bytes: UInt64
+  /// Whether anything that was pulled is to be brought back.
+  var isRestoring: Bool
+
+  func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(space)
+    bytes.append(cursor.identity)
+    bytes.append(littleEndian: cursor.version)
+    bytes.append(cursor.digest)
+    bytes.append(littleEndian: shipped)
+    bytes.append(shippedDigest)
+    for field in [acknowledged, changes, self.bytes, isRestoring ? 1 : 0] { bytes.append(littleEndian: field) }
+    return bytes
+  }
+
+  init(
+    space: Identity, cursor: Position, shipped: Version, shippedDigest: Digest, acknowledged: Version, changes: UInt64,
+    bytes: UInt64,
+    isRestoring: Bool
+  ) {
+    self.space = space
+    self.cursor = cursor
+    self.shipped = shipped
+    self.shippedDigest = shippedDigest
+    self.acknowledged = acknowledged
+    self.changes = changes
+    self.bytes = bytes
+    self.isRestoring = isRestoring
+  }
+
+  init(decoding span: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    space = try reader.identity(from: span)
+    let epoch = try reader.identity(from: span)
+    let version = try reader.read(UInt64.self, from: span)
+    cursor = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+    shipped = try reader.read(UInt64.self, from: span)
+    shippedDigest = try reader.digest(from: span)
+    acknowledged = try reader.read(UInt64.self, from: span)
+    changes = try reader.read(UInt64.self, from: span)
+    bytes = try reader.read(UInt64.self, from: span)
+    isRestoring = try reader.read(UInt64.self, from: span) != 0
+  }
+}
+
+/// Of what a restored hub had lost, it has again what came from others and is in this log through this version.
+struct RestoredRecord {
+  var through: Version
+
+  init(through: Version) { self.through = through }
+
+  func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: through)
+    return bytes
+  }
+
+  init(decoding span: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    through = try reader.read(UInt64.self, from: span)
   }
 }
 

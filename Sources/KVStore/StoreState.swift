@@ -8,8 +8,24 @@
 package import KVLog
 
 package struct StoreState: Sendable, Equatable {
+  /// Whom the store used to be, for its commits: a replica of which a copy went on as well, or the epoch of a hub that
+  /// was restored.
+  package struct Former: Sendable, Equatable {
+    package var incarnation: Identity
+    /// Its history through this version is surely ours: of a replica its own version that the hub had confirmed, of a
+    /// hub its version.
+    package var through: Version
+    /// This store's version when the next incarnation began.
+    package var until: Version
+  }
+
   /// Where in the log this state holds; its version and digest are those of the last commit.
   package var position: LogPosition
+
+  /// Under whose name the store writes commits. A hub's is the epoch of its space.
+  package var incarnation: Identity
+  /// The incarnations before that one, the oldest first.
+  package var lineage: [Former] = []
 
   /// Local changes and their key and value bytes, ever.
   var localChanges: UInt64 = 0
@@ -23,16 +39,26 @@ package struct StoreState: Sendable, Equatable {
   var shipped: Version = 0
   var shippedDigest: Digest = .zero
 
+  /// The hub's space: its first epoch, which stays its name for ever. Zero: never synchronised.
+  var hubSpace: Identity = .zero
   /// The pull cursor: the hub's epoch (zero: never synchronised), version and digest.
   var hubEpoch: Identity = .zero
   var cursor: Version = 0
   var cursorDigest: Digest = .zero
+  var hubPositions = HubPositions()
   /// The server version of the last of the hub's commits that is recorded here whole; the cursor may have yet to pass
   /// it. Of the one after it, how many changes are recorded already.
   var received: Version = 0
   var receivedPart: UInt64 = 0
   /// Re-offered commits are pushed only when the cursor has reached this.
   var holdUntil: Version = 0
+
+  /// A hub that was restored is brought what others wrote and this log has in (restoredThrough, restoreThrough], of its own
+  /// versions. Equal: nothing is to be brought back.
+  var restoredThrough: Version = 0
+  var restoreThrough: Version = 0
+  /// The lowest cursor that a restored hub ever made this store go back to.
+  var lowestRollback = Version.max
 
   /// No local change of a version beyond this is void.
   var voidThrough: Version = 0
@@ -47,12 +73,20 @@ package struct StoreState: Sendable, Equatable {
 
   init(start identity: Identity) {
     position = .start(of: identity)
+    incarnation = identity
     shippedDigest = position.digest
   }
 
   var version: Version { position.version }
   var pendingChanges: Int { Int(localChanges - acknowledgedChanges) }
   var pendingBytes: Int { Int(localBytes - acknowledgedBytes) }
+  /// Whether this store made the commit. What an original wrote after a copy of it began a life of its own has the name
+  /// that the copy once had, and comes to it from the hub.
+  package func isLocal(_ commit: CommitHeader) -> Bool {
+    commit.serverVersion == 0
+      && (commit.origin == incarnation
+        || !lineage.isEmpty && lineage.contains { $0.incarnation == commit.origin })
+  }
   var hasPending: Bool { localChanges != acknowledgedChanges }
   /// The hub cannot have decided more than there is.
   var isConsistent: Bool { acknowledgedChanges <= localChanges && acknowledgedBytes <= localBytes }
@@ -60,10 +94,10 @@ package struct StoreState: Sendable, Equatable {
   // MARK: What each kind of record does to the state
 
   /// A commit of `changes` changes with `bytes` key and value bytes.
-  mutating func committed(_ header: CommitHeader, bytes: Int, digest: Digest, identity: Identity) {
+  mutating func committed(_ header: CommitHeader, bytes: Int, digest: Digest) {
     position.version = header.version
     position.digest = digest
-    if header.origin == identity {
+    if header.origin == incarnation {
       localChanges += UInt64(header.changeCount)
       localBytes += UInt64(bytes)
     } else if !hasPending {
@@ -96,6 +130,7 @@ package struct StoreState: Sendable, Equatable {
     hubEpoch = record.position.identity
     cursor = record.position.version
     cursorDigest = record.position.digest
+    if cursor > 0 { hubPositions.add(cursor, cursorDigest) }
   }
 
   mutating func conflicted(_ record: ConflictRecord) {
@@ -103,14 +138,57 @@ package struct StoreState: Sendable, Equatable {
     if record.outcome.isJournaled { conflicts += 1 }
   }
 
+  /// The store goes on under another name, of which the hub has nothing yet. What is pending stays pending.
+  mutating func began(_ record: IncarnationRecord) {
+    lineage.append(Former(incarnation: incarnation, through: record.through, until: version))
+    incarnation = record.incarnation
+    shipped = 0
+    shippedDigest = .origin(of: incarnation)
+  }
+
+  /// What is known of the hub, and where both have the same history: the space and its epoch are new here, or the hub has
+  /// gone back to an older state, and so does the store.
+  mutating func rolledBack(_ record: RollbackRecord) {
+    hubSpace = record.space
+    hubEpoch = record.cursor.identity
+    cursor = record.cursor.version
+    cursorDigest = record.cursor.digest
+    hubPositions.drop(from: cursor + 1)
+    if cursor < received {
+      received = cursor
+      receivedPart = 0
+      holdUntil = 0
+    }
+    shipped = record.shipped
+    shippedDigest = record.shippedDigest
+    acknowledged = record.acknowledged
+    acknowledgedChanges -= min(record.changes, acknowledgedChanges)
+    acknowledgedBytes -= min(record.bytes, acknowledgedBytes)
+    guard record.isRestoring else { return }
+    lowestRollback = min(lowestRollback, cursor)
+    restoredThrough = 0
+    restoreThrough = version
+  }
+
+  mutating func restored(through version: Version) {
+    restoredThrough = min(version, restoreThrough)
+  }
+
+  /// Whether the hub had confirmed the commit under a name that the store no longer has.
+  func isFormerlyAcknowledged(_ commit: CommitHeader) -> Bool {
+    commit.serverVersion == 0
+      && lineage.contains { $0.incarnation == commit.origin && commit.originVersion <= $0.through }
+  }
+
+  /// Whether there is something to be brought back to a hub that was restored.
+  var isRestoring: Bool { restoredThrough < restoreThrough }
+
   /// What a backup's state becomes for the store that the backup becomes. The pull cursor stays valid.
   mutating func adopted(by identity: Identity) {
+    began(IncarnationRecord(incarnation: identity, through: version))
     acknowledgedChanges = localChanges
     acknowledgedBytes = localBytes
     acknowledged = version
-    // The hub has nothing of the new store yet.
-    shipped = 0
-    shippedDigest = .origin(of: identity)
   }
 
   // MARK: Bytes
@@ -119,11 +197,15 @@ package struct StoreState: Sendable, Equatable {
   //           localChanges u64 | localBytes u64 | acknowledgedChanges u64 | acknowledgedBytes u64 | acknowledged u64 |
   //           shipped u64 | shippedDigest 16 | hubEpoch 16 | cursor u64 | cursorDigest 16 | received u64 |
   //           receivedPart u64 | holdUntil u64 | voidThrough u64 | conflicts u64 | unresolvedConflicts u64 |
-  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64
+  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64 | restoredThrough u64 | restoreThrough u64 |
+  //           lowestRollback u64 |
+  //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
+  //           positions u16 | as `HubPositions` has them |
+  //           hubSpace 16
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
-    bytes.reserveCapacity(256)
+    bytes.reserveCapacity(320)
     position.encode(to: &bytes)
     for field in [localChanges, localBytes, acknowledgedChanges, acknowledgedBytes, acknowledged, shipped] {
       bytes.append(littleEndian: field)
@@ -137,6 +219,19 @@ package struct StoreState: Sendable, Equatable {
     }
     bytes.append(soleAuthor)
     bytes.append(littleEndian: soleAuthorSince)
+    bytes.append(littleEndian: restoredThrough)
+    bytes.append(littleEndian: restoreThrough)
+    bytes.append(littleEndian: lowestRollback)
+    bytes.append(incarnation)
+    bytes.append(littleEndian: UInt16(clamping: lineage.count))
+    for former in lineage.suffix(Int(UInt16.max)) {
+      bytes.append(former.incarnation)
+      bytes.append(littleEndian: former.through)
+      bytes.append(littleEndian: former.until)
+    }
+    bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
+    bytes.append(contentsOf: hubPositions.bytes)
+    bytes.append(hubSpace)
     return bytes
   }
 
@@ -162,6 +257,20 @@ package struct StoreState: Sendable, Equatable {
     lastTime = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     soleAuthor = try reader.identity(from: bytes)
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)
+    restoredThrough = try reader.read(UInt64.self, from: bytes)
+    restoreThrough = try reader.read(UInt64.self, from: bytes)
+    lowestRollback = try reader.read(UInt64.self, from: bytes)
+    incarnation = try reader.identity(from: bytes)
+    for _ in 0..<(try reader.read(UInt16.self, from: bytes)) {
+      lineage.append(
+        Former(
+          incarnation: try reader.identity(from: bytes), through: try reader.read(UInt64.self, from: bytes),
+          until: try reader.read(UInt64.self, from: bytes)))
+    }
+    let positions = try reader.counted(
+      UInt16.self, atMost: HubPositions.maximumCount * HubPositions.entryBytes, from: bytes)
+    hubPositions = try HubPositions(decoding: bytes.extracting(positions).copied())
+    hubSpace = try reader.identity(from: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }
   }
 }

@@ -10,7 +10,8 @@ struct Tables: Sendable {
   var voids: Table
   /// conflict identifier → conflict record
   var conflicts: Table
-  /// "counters" → state · "progress/" + replica → what the hub has applied of it · in the index only: "keys" → number of
+  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "author/" + replica → version u64: on a
+  /// replica, through where the commits of that one which the hub applied are here · in the index only: "keys" → number of
   /// live keys, "home" → `home`
   var state: Table
   /// The origin of rows that state none: of a store's own changes, most often of most rows.
@@ -31,6 +32,14 @@ struct Tables: Sendable {
   static let homeKey = [UInt8]("home".utf8)
 
   static let progress = [UInt8]("progress/".utf8)
+  static let authors = [UInt8]("author/".utf8)
+
+  /// Where it is written through which of its versions an author's commits are here.
+  static func author(_ author: Identity) -> [UInt8] {
+    var key = authors
+    key.append(author)
+    return key
+  }
 
   static func progress(of replica: Identity) -> [UInt8] {
     var key = progress

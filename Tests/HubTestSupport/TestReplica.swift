@@ -5,14 +5,20 @@ package import KVLog
 package import KVProtocol
 
 package struct TestReplica: Sendable {
-  package let identity = Identity.random()
-  package var incarnation = Identity.random()
+  package let identity: Identity
   package private(set) var version: Version = 0
   /// The log: the record of each version, and the digest after it.
   private var records: [(bytes: [UInt8], changes: Int)] = []
   package private(set) var digests: [Digest]
 
+  /// A store with another history under the name of `other`.
+  package init(copying other: TestReplica) {
+    identity = other.identity
+    digests = [.origin(of: identity)]
+  }
+
   package init() {
+    identity = .random()
     digests = [.origin(of: identity)]
   }
 
@@ -60,7 +66,7 @@ package struct TestReplica: Sendable {
     _ mode: SessionMode, space: String = "notes", cursor: Position? = nil, shipped: Version = 0
   ) -> Hello {
     Hello(
-      mode: mode, replica: identity, incarnation: incarnation, space: space, cursor: cursor, firstRetained: 1,
+      mode: mode, replica: identity, space: space, cursor: cursor, firstRetained: 1,
       lastVersion: version, shipped: Position(identity: identity, version: shipped, digest: digests[Int(shipped)]))
   }
 }
@@ -69,7 +75,7 @@ extension HubSpace {
   package func admit(_ push: PushSegment, from replica: TestReplica, confirmed: Version = 0) async throws
     -> Acknowledgement
   {
-    try await admit(push, from: replica.identity, incarnation: replica.incarnation, confirmed: confirmed)
+    try await admit(push, from: replica.identity, confirmed: confirmed)
   }
 }
 

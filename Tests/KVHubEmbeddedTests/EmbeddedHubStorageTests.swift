@@ -35,7 +35,7 @@ import Testing
       #expect(
         try space.progress(of: b.identity)
           == ReplicaProgress(
-            replica: b.identity, incarnation: b.incarnation, lastApplied: 2, digest: b.digests[2],
+            replica: b.identity, lastApplied: 2, digest: b.digests[2],
             unconfirmed: [stale]))
       let feed = try #require(try space.feed(after: 0, excluding: .zero, maximumBytes: 1 << 20))
       #expect(try feed.contents == ["1:x=a", "2:y=b"])

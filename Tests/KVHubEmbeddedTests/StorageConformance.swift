@@ -271,22 +271,6 @@ import Testing
   }
 
   @Test(arguments: StorageKind.allCases)
-  func `another incarnation of a replica is refused`(kind: StorageKind) async throws {
-    try await kind.withStorage { storage in
-      let space = try await storage.space(named: "notes")
-      var a = TestReplica()
-      a.put("a", "1")
-      _ = try await space.admit(a.push(after: 0), from: a)
-      let former = a.incarnation
-      a.incarnation = .random()
-      a.put("a", "2")
-      await #expect(throws: HubStorageError.incarnationChanged) { try await space.admit(a.push(after: 1), from: a) }
-      #expect(try space.progress(of: a.identity)?.incarnation == former)
-      #expect(try space.head().version == 1)
-    }
-  }
-
-  @Test(arguments: StorageKind.allCases)
   func `spaces share nothing`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let one = try await storage.space(named: "one")

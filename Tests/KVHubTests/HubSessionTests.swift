@@ -31,7 +31,8 @@ struct Driver {
     case .send(let message): "\(message.kind)"
     case .open: "open"
     case .establish: "establish"
-    case .admit(let push, _, _, _): "admit \(push.segment.after)-\(push.segment.through)"
+    case .admit(let push, _, _): "admit \(push.segment.after)-\(push.segment.through)"
+    case .restore(let restoration): "restore \(restoration.segment.after)-\(restoration.segment.through)"
     case .read(let after, _, _): "read \(after)"
     case .awaitHead(let version): "await \(version)"
     case .readRows: "readRows"
@@ -47,7 +48,7 @@ struct Driver {
     var hello = replica.hello(mode, cursor: head)
     hello.credit = credit
     driver(.received(.hello(hello)))
-    driver(.opened(SpaceState(head: head, retentionFloor: 0, progress: nil, digestAtCursor: .zero)))
+    driver(.opened(SpaceState(head: head, retentionFloor: 0, progress: nil, common: head)))
     return driver
   }
 }
@@ -77,9 +78,8 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     #expect(driver(.received(.hello(replica.hello([.push, .pull], cursor: cursor, shipped: 3)))) == ["open"])
     let exceptions = [2, 4].map { CommitException(version: $0, reason: .stale(hubVersion: 1)) }
     let progress = ReplicaProgress(
-      replica: replica.identity, incarnation: replica.incarnation, lastApplied: 4, digest: replica.digests[4],
-      unconfirmed: exceptions)
-    let state = SpaceState(head: head, retentionFloor: 0, progress: progress, digestAtCursor: cursor.digest)
+      replica: replica.identity, lastApplied: 4, digest: replica.digests[4], unconfirmed: exceptions)
+    let state = SpaceState(head: head, retentionFloor: 0, progress: progress, common: cursor)
     #expect(driver(.opened(state)) == ["establish", "welcome", "read 5"])
     guard case .send(.welcome(let welcome)) = driver.done[2] else {
       Issue.record("no welcome")
@@ -103,36 +103,29 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
         hello.cursor = nil
         hello.shipped.version = 0
         state.progress = nil
-        state.digestAtCursor = nil
+        state.common?.version = 0
       },
-      Case(testDescription: "another epoch", code: .differentEpoch) { hello, _ in
-        hello.cursor?.identity = Identity.random()
-      },
-      Case(testDescription: "cursor beyond the head", code: .hubRestored) { hello, state in
-        hello.cursor?.version = 8
-        state.digestAtCursor = nil
-      },
-      Case(testDescription: "another digest at the cursor", code: .hubRestored) { _, state in
-        state.digestAtCursor = Digest(high: 6, low: 6)
-      },
-      Case(testDescription: "the hub knows nothing of it", code: .hubRestored) { $1.progress = nil },
-      Case(testDescription: "the hub has decided less", code: .hubRestored) { $1.progress?.lastApplied = 4 },
+      Case(testDescription: "an epoch that was never here", code: .differentEpoch) { $1.common = nil },
+      Case(testDescription: "the hub lacks what was pulled", code: nil) { $1.common?.version = 3 },
+      Case(testDescription: "the hub knows nothing of it", code: nil) { $1.progress = nil },
+      Case(testDescription: "the hub has decided less", code: nil) { $1.progress?.lastApplied = 4 },
       Case(testDescription: "the hub has decided more than there is", code: .replicaRestored) {
         $1.progress?.lastApplied = 10
       },
       Case(testDescription: "another digest of its own", code: .replicaRestored) { hello, _ in
         hello.shipped.digest = Digest(high: 6, low: 6)
       },
-      Case(testDescription: "another incarnation", code: .replicaRestored) { hello, _ in hello.incarnation = .random()
+      Case(testDescription: "others brought back what it wrote", code: nil) { hello, state in
+        state.progress?.digest = Digest(high: 6, low: 6)
+        state.progress?.digestKind = .commit
       },
       Case(testDescription: "behind the retained log", code: .belowRetentionFloor) { $1.retentionFloor = 6 },
       Case(testDescription: "behind the retained log, but only pushing", code: nil) { hello, state in
         hello.mode = .push
         state.retentionFloor = 6
-        state.digestAtCursor = nil
       },
       Case(testDescription: "a clone that only compares", code: nil) { hello, _ in
-        hello.incarnation = .random()
+        hello.shipped.digest = Digest(high: 6, low: 6)
         hello.mode = .compare
       },
     ]
@@ -148,8 +141,8 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     var state = SpaceState(
       head: Position(identity: epoch, version: 7, digest: .zero), retentionFloor: 0,
       progress: ReplicaProgress(
-        replica: replica.identity, incarnation: replica.incarnation, lastApplied: 5, digest: replica.digests[5],
-        unconfirmed: []), digestAtCursor: digest)
+        replica: replica.identity, lastApplied: 5, digest: replica.digests[5], unconfirmed: []),
+      common: Position(identity: epoch, version: 5, digest: digest))
     fit.change(&hello, &state)
     var driver = Driver()
     driver(.received(.hello(hello)))
@@ -185,7 +178,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     let actions = driver(.admitted(Acknowledgement(through: 1, exceptions: [], head: 1)))
     #expect(actions.first == "acknowledgement 1")
     #expect(actions.last == "admit 1-5")
-    guard case .admit(let push, _, _, _) = driver.done.last else {
+    guard case .admit(let push, _, _) = driver.done.last else {
       Issue.record("no admission")
       return
     }
@@ -209,7 +202,8 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     var driver = Driver.open(replica, .push)
     driver.session = HubSession(configuration)
     driver(.received(.hello(replica.hello(.push))))
-    driver(.opened(SpaceState(head: .start(of: .random()), retentionFloor: 0, progress: nil)))
+    driver(
+      .opened(SpaceState(head: .start(of: .random()), retentionFloor: 0, progress: nil, common: .start(of: .zero))))
     let push = Self.push(replica, 0, 1)
     #expect(driver(.received(push)) == ["admit 0-1"])
     let actions = driver(.admitted(Acknowledgement(through: 1, exceptions: [], head: 1)))
@@ -347,7 +341,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     let replica = Self.replica()
     for (error, code) in [
       (HubStorageError.full("x"), RefusalCode.storageFull), (.failed("x"), .storageFailed),
-      (.gap(expected: 3), .gap), (.incarnationChanged, .replicaRestored), (.malformed("x"), .violation),
+      (.gap(expected: 3), .gap), (.malformed("x"), .violation),
       (.corrupt("x"), .storageCorrupt),
     ] {
       var driver = Driver.open(replica, .push)
@@ -417,7 +411,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
         for action in driver.session.handle(event) {
           require(!hasEnded, "an action after the end")
           switch action {
-          case .admit(let push, _, _, _):
+          case .admit(let push, _, _):
             require(isAdmitting == nil, "two admissions")
             isAdmitting = push
           case .read(let after, _, _):

@@ -49,7 +49,7 @@ private final class Watch {
     #expect(alarm.failed(.failed("x"), in: "b", bytes: .max, now: .zero))
     #expect(!alarm.failed(.corrupt("x"), in: "a", bytes: .max, now: .zero))
     #expect(!alarm.stored(in: "c", bytes: 100))
-    for error in [HubStorageError.gap(expected: 1), .incarnationChanged, .malformed("x"), .closed, .unknownSpace] {
+    for error in [HubStorageError.gap(expected: 1), .malformed("x"), .closed, .unknownSpace] {
       #expect(!alarm.failed(error, in: "c", bytes: 10, now: .zero))
     }
   }

@@ -77,10 +77,10 @@ import Testing
       let client = try await TestClient(hub)
       try await client.greet(original.hello([.push, .pull]))
       _ = try await client.push(original, after: 0, through: 1)
-      var copy = original
-      copy.incarnation = .random()
+      var copy = TestReplica(copying: original)
+      copy.put("k", "x")
       let other = try await TestClient(hub)
-      try await other.send(.hello(copy.hello([.push, .pull])))
+      try await other.send(.hello(copy.hello([.push, .pull], shipped: 1)))
       #expect(try await other.refusal().code == .replicaRestored)
       original.put("k", "w")
       #expect(try await client.push(original, after: 1, through: 2).through == 2)
@@ -166,6 +166,11 @@ private struct HesitantSpace: HubSpace {
   let gate: Gate
 
   func head() throws -> Position { try space.head() }
+  func formerEpochs() throws -> [Position] { try space.formerEpochs() }
+  func beginEpoch(after epoch: Identity, through version: Version) async throws {
+    try await space.beginEpoch(after: epoch, through: version)
+  }
+  func restore(_ restoration: Restoration) async throws -> RestorationOutcome { try await space.restore(restoration) }
   func retentionFloor() throws -> Version { try space.retentionFloor() }
   func digest(at version: Version) throws -> Digest? { try space.digest(at: version) }
   func progress(of replica: Identity) throws -> ReplicaProgress? { try space.progress(of: replica) }
@@ -177,9 +182,9 @@ private struct HesitantSpace: HubSpace {
     try space.rows(after: key, maximumBytes: maximumBytes)
   }
   func admit(
-    _ push: PushSegment, from replica: Identity, incarnation: Identity, confirmed: Version
+    _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement {
     await gate.pass()
-    return try await space.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed)
+    return try await space.admit(push, from: replica, confirmed: confirmed)
   }
 }

@@ -217,7 +217,7 @@ import Testing
           : .refused(code: UInt16(index), message: String(repeating: "ö", count: index * 10)))
     }
     let progress = ReplicaProgress(
-      replica: fixedIdentity, incarnation: otherIdentity, lastApplied: random.next(),
+      replica: fixedIdentity, lastApplied: random.next(),
       digest: Digest(high: random.next(), low: random.next()), unconfirmed: exceptions)
     let bytes = progress.encoded
     #expect(try bytes.lend { (bytes) throws(LogFormatError) in try ReplicaProgress(decoding: bytes) } == progress)

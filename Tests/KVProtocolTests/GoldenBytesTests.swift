@@ -15,9 +15,11 @@ import Testing
 
   static var hello: Hello {
     var hello = Hello(
-      mode: [.push, .pull], replica: replica, incarnation: epoch, space: "notes",
+      mode: [.push, .pull], replica: replica, space: "notes",
       cursor: Position(identity: epoch, version: 9, digest: digest), firstRetained: 1, lastVersion: 10,
       shipped: Position(identity: replica, version: 8, digest: digest), token: [0xFE])
+    hello.cursorSpace = epoch
+    hello.positions = [Position(identity: epoch, version: 4, digest: digest)]
     hello.scopes = [[0x61, 0x2F]]
     return hello
   }
@@ -27,23 +29,25 @@ import Testing
       (
         .hello(hello),
         """
-        9b000000 01 00 0000 ce7c42a6
-        4b5653590100010003000000010101010101010101010101010101010202020202020202020202020202020202020202
-        02020202020202020202020209000000000000000303030303030303030303030303030301000000000000000a000000
-        000000000800000000000000030303030303030303030303030303030000100000004000056e6f74657301000200612f
-        0100fe
+        b4000000 01 00 0000 f09779c0
+        4b5653590100010003000000010101010101010101010101010101010202020202020202020202020202020209000000
+        000000000303030303030303030303030303030301000000000000000a00000000000000080000000000000003030303
+        030303030303030303030303020202020202020202020202020202020104000000000000000303030303030303030303
+        03030303030000100000004000056e6f74657301000200612f0100fe
         """
       ),
       (
         .welcome(
           Welcome(
-            head: Position(identity: epoch, version: 9, digest: digest), lastApplied: 8, appliedDigest: digest,
-            incarnation: epoch, unconfirmed: exceptions, retentionFloor: 3)),
+            space: replica, head: Position(identity: epoch, version: 9, digest: digest), lastApplied: 8,
+            appliedDigest: digest,
+            common: Position(identity: epoch, version: 2, digest: .zero), unconfirmed: exceptions, retentionFloor: 3)),
         """
-        90000000 02 00 0000 7f7292a5
-        010000000202020202020202020202020202020208000000000000000303030303030303030303030303030302020202
-        020202020202020202020202090000000000000003030303030303030303030303030303030000000000000000001000
-        00004000020000000500000000000000010600000000000000070000000000000002080002006e6f
+        ac000000 02 00 0000 d77524c2
+        010000000101010101010101010101010101010102020202020202020202020202020202080000000000000003030303
+        030303030303030303030303000000000200000000000000000000000000000000000000000000000900000000000000
+        030303030303030303030303030303030300000000000000000010000000400002000000050000000000000001060000
+        0000000000070000000000000002080002006e6f
         """
       ),
       (.refuse(Refusal(.gap, version: 4, "gap")), "19000000 03 00 0000 93b9cf8b 0b00000004000000000000000300676170"),
@@ -83,6 +87,17 @@ import Testing
         01006b
         """
       ),
+      (
+        .restore(
+          Restore(
+            segment: CommitSegment(after: 1, through: 2, digest: .zero, records: [0xAA, 0xBB], changeCount: 4),
+            cursor: 9)),
+        "2a000000 0d 00 0000 1fe507b2 0100000000000000020000000000000009000000000000000400000000000000aabb"
+      ),
+      (
+        .restored(Restored(through: 2, declined: [2])),
+        "1c000000 0e 00 0000 26003879 0200000000000000010000000200000000000000"
+      ),
       (.goodbye, "08000000 0c 00 0000 c3661a70"),
     ]
   }
@@ -92,7 +107,7 @@ import Testing
       let golden = expected.filter { !$0.isWhitespace }
       #expect(Self.hexadecimal(message.encoded().frames()) == golden, "\(message.kind)")
       var reader = FrameReader(phase: .session)
-      #expect(try reader.consumeAll(Self.bytes(golden)) == [message])
+      #expect((try? reader.consumeAll(Self.bytes(golden))) == [message], "\(message.kind)")
     }
     #expect(Set(Self.messages.map(\.0.kind)) == Set(MessageKind.allCases))
   }

@@ -24,7 +24,9 @@ import Testing
       let payload = message.payload
       for count in 0..<payload.count {
         let decoded = try? Message.decode(kind, Array(payload[..<count]))
-        let mayDecode = (kind == .push && count >= Push.headByteCount) || (kind == .feed && count >= Feed.headByteCount)
+        let mayDecode =
+          (kind == .push && count >= Push.headByteCount) || (kind == .feed && count >= Feed.headByteCount)
+          || (kind == .restore && count >= Restore.headByteCount)
         #expect((decoded != nil) == mayDecode, "seed \(random.seed), cut at \(count)")
         #expect(decoded != message)
       }
@@ -55,7 +57,8 @@ import Testing
         default:
           .welcome(
             Welcome(
-              head: .start(of: random.identity()), lastApplied: 0, appliedDigest: .zero, incarnation: .zero,
+              space: .zero, head: .start(of: random.identity()), lastApplied: 0, appliedDigest: .zero,
+              common: .start(of: .zero),
               unconfirmed: [], retentionFloor: 0))
         }
       var payload = empty.payload
@@ -67,7 +70,7 @@ import Testing
 
   @Test func `a hello or welcome of a newer protocol may say more at its end, no other message may`() throws {
     var random = SeededGenerator()
-    for kind in MessageKind.allCases where kind != .push && kind != .feed {
+    for kind in MessageKind.allCases where ![.push, .feed, .restore].contains(kind) {
       let message = random.message(kind)
       let decoded = try? Message.decode(kind, message.payload + [1, 2, 3])
       #expect(decoded == (kind == .hello || kind == .welcome ? message : nil))

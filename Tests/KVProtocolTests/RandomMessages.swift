@@ -23,24 +23,37 @@ extension SeededGenerator {
       changeCount: Int.random(in: 0...9_999, using: &self))
   }
 
+  private mutating func undigested() -> CommitSegment {
+    var segment = segment()
+    segment.digest = .zero
+    return segment
+  }
+
   mutating func message(_ kind: MessageKind) -> Message {
     switch kind {
     case .hello:
       let replica = identity()
       var hello = Hello(
-        mode: SessionMode(rawValue: UInt16.random(in: 0...7, using: &self)), replica: replica, incarnation: identity(),
+        mode: SessionMode(rawValue: UInt16.random(in: 0...7, using: &self)), replica: replica,
         space: ["notes", "a", "x.y_z-0", ""].randomElement(using: &self)!,
         cursor: Bool.random(using: &self) ? Position(identity: identity(), version: next(), digest: digest()) : nil,
         firstRetained: next(), lastVersion: next(),
         shipped: Position(identity: replica, version: next(), digest: digest()), token: bytes(0...40))
       hello.scopes = (0..<Int.random(in: 0...3, using: &self)).map { _ in bytes(0...12) }
+      if let epoch = hello.cursor?.identity {
+        hello.positions = (0..<Int.random(in: 0...3, using: &self)).map { _ in
+          Position(identity: epoch, version: next(), digest: digest())
+        }
+      }
       hello.codecs = UInt16.random(in: 0...3, using: &self)
       return .hello(hello)
     case .welcome:
+      let head = Position(identity: identity(), version: next(), digest: digest())
       return .welcome(
         Welcome(
-          head: Position(identity: identity(), version: next(), digest: digest()), lastApplied: next(),
-          appliedDigest: digest(), incarnation: identity(), unconfirmed: exceptions(), retentionFloor: next()))
+          space: identity(), head: head, lastApplied: next(), appliedDigest: digest(),
+          common: Position(identity: head.identity, version: next(), digest: digest()), unconfirmed: exceptions(),
+          retentionFloor: next()))
     case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
     case .push: return .push(Push(segment: segment(), cursor: next(), confirmed: next()))
     case .acknowledgement:
@@ -49,6 +62,10 @@ extension SeededGenerator {
     case .credit: return .credit(Int.random(in: 0...ProtocolLimits.maximumCredit, using: &self))
     case .ping: return .ping(next())
     case .pong: return .pong(next())
+    case .restore: return .restore(Restore(segment: undigested(), cursor: next()))
+    case .restored:
+      return .restored(
+        Restored(through: next(), declined: (0..<Int.random(in: 0...4, using: &self)).map { _ in next() }))
     case .rowsRequest:
       return .rowsRequest(
         RowsRequest(

@@ -63,7 +63,7 @@ import Testing
 
   private static func welcome(to store: Store) -> Welcome {
     Welcome(
-      head: Position(identity: .random(), version: 0, digest: .zero), lastApplied: 0,
-      appliedDigest: .origin(of: store.identity), incarnation: .zero, unconfirmed: [], retentionFloor: 0)
+      space: .random(), head: Position(identity: .random(), version: 0, digest: .zero), lastApplied: 0,
+      appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
   }
 }

@@ -32,7 +32,6 @@ struct ModelStore {
   }
 
   let identity: Identity
-  var incarnation: Identity
   var commits: [Commit] = []
   var digests: [Digest]
   var rows: [[UInt8]: Row] = [:]
@@ -41,6 +40,7 @@ struct ModelStore {
   var acknowledged: Version = 0
   var shipped: Version = 0
   var shippedDigest: Digest
+  var space = Identity.zero
   var epoch = Identity.zero
   var cursor: Version = 0
   var cursorDigest = Digest.zero
@@ -54,7 +54,6 @@ struct ModelStore {
 
   init(identity: Identity) {
     self.identity = identity
-    incarnation = Identity(high: identity.low, low: identity.high)
     digests = [.origin(of: identity)]
     shippedDigest = digests[0]
   }
@@ -63,14 +62,23 @@ struct ModelStore {
   var hasPending: Bool { localChanges != acknowledgedChanges }
 
   var state: ReplicaState {
-    ReplicaState(
-      identity: identity, incarnation: incarnation,
+    var state = ReplicaState(
+      identity: identity,
       local: Position(identity: identity, version: version, digest: digests[commits.count]),
       acknowledgedVersion: acknowledged, shipped: shipped, shippedDigest: shippedDigest,
       cursor: epoch == .zero ? nil : Position(identity: epoch, version: cursor, digest: cursorDigest),
       holdUntil: holdUntil > cursor ? holdUntil : 0, pendingChanges: localChanges - acknowledgedChanges,
       pendingBytes: 0,
       firstLogVersion: 1)
+    state.hubSpace = space
+    return state
+  }
+
+  /// The space and its epoch are new here; nothing was lost on either side.
+  mutating func follow(_ position: Position, in space: Identity, shipped: Version) {
+    precondition(position.version == cursor && shipped == self.shipped, "nothing is lost here")
+    self.space = space
+    epoch = position.identity
   }
 
   // MARK: Writing

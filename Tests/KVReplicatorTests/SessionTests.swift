@@ -16,6 +16,8 @@ private struct Script {
   var work: [ReplicaSession.Action] = []
   var ending: ReplicatorError??
   private var unsent = 0
+  /// The space was new to the store.
+  private var isBound = false
   /// Whether the socket takes everything at once.
   var socketTakesAll = true
 
@@ -38,9 +40,16 @@ private struct Script {
         sent.append(message)
         if socketTakesAll, case .push(let push) = message { unsent += push.chargedBytes }
       case .end(let error): ending = .some(error)
-      case .establish, .fail: break
+      case .establish, .notify, .beginAgain, .fail: break
+      case .rollBack(let cursor, let space, let shipped, _) where store.epoch == .zero:
+        store.follow(cursor, in: space, shipped: shipped)
+        isBound = true
       default: work.append(action)
       }
+    }
+    if isBound {
+      isBound = false
+      tell(.rolledBack(store.state))
     }
     if unsent > 0 {
       let bytes = unsent
@@ -51,8 +60,8 @@ private struct Script {
 
   var welcome: Welcome {
     Welcome(
-      head: .start(of: epoch), lastApplied: 0, appliedDigest: .origin(of: store.identity), incarnation: .zero,
-      unconfirmed: [], retentionFloor: 0)
+      space: epoch, head: .start(of: epoch), lastApplied: 0, appliedDigest: .origin(of: store.identity),
+      common: .start(of: epoch), unconfirmed: [], retentionFloor: 0)
   }
 
   /// Answers reads of the log until none is asked for, or so many.
@@ -218,40 +227,66 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       welcome.head.version = 2
       welcome.lastApplied = 2
       welcome.appliedDigest = store.digests[2]
-      welcome.incarnation = store.incarnation
+      welcome.common.version = 2
     }
     #expect(code(shipped) { resume(&$0, $1) } == nil)
     #expect(code { welcome, _ in welcome.protocolVersion = 9 } == .unsupported)
     #expect(code { welcome, _ in welcome.codec = 1 } == .unsupported)
     #expect(
       code(shipped) {
-        resume(&$0, $1); $0.head.identity = Identity(high: 3, low: 3)
-      } == .differentHub)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.head.version = 1
-      } == .hubRestored)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.lastApplied = 1
-      } == .hubRestored)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.appliedDigest = .zero
-      } == .replicaRestored)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.incarnation = Identity(high: 3, low: 3)
-      } == .replicaRestored)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.lastApplied = 4
-      } == .replicaRestored)
+        resume(&$0, $1); $0.common.version = 3
+      } == .protocolViolation)
     #expect(
       code(shipped) {
         resume(&$0, $1); $0.retentionFloor = 3
       } == .belowRetentionFloor)
     #expect(code { welcome, _ in welcome.credit = 0 } == .protocolViolation)
+  }
+
+  @Test("What the hub's answer shows of a copy, or of a hub that was restored, is mended before anything else")
+  func mending() {
+    let epoch = Identity(high: 9, low: 9)
+    func first(_ change: (inout Welcome) -> Void) -> ReplicaSession.Action? {
+      var script = Script { store in
+        write(3)(&store)
+        _ = store.acknowledge(
+          Acknowledgement(through: 2, exceptions: [], head: 2), digest: store.digests[2], localChanges: 2, epoch: epoch)
+        store.cursor = 2
+        store.space = epoch
+      }
+      var welcome = script.welcome
+      welcome.head.version = 2
+      welcome.head.identity = epoch
+      welcome.common = Position(identity: epoch, version: 2, digest: .zero)
+      welcome.lastApplied = 2
+      welcome.appliedDigest = script.store.digests[2]
+      change(&welcome)
+      script.tell(.received(.welcome(welcome)))
+      return script.work.first
+    }
+    func isNewIncarnation(_ action: ReplicaSession.Action?) -> Bool {
+      if case .becomeNewIncarnation = action { true } else { false }
+    }
+    #expect(isNewIncarnation(first { $0.appliedDigest = Digest(high: 6, low: 6) }))
+    #expect(isNewIncarnation(first { $0.lastApplied = 4 }))
+    let proof = first { welcome in
+      welcome.appliedDigest = .zero
+      welcome.appliedKind = .commit
+    }
+    if case .readDigest(at: 2, .commit) = proof {} else { Issue.record("one commit of it is not looked at") }
+    for change in [{ $0.lastApplied = 1 }, { $0.common.version = 1 }] as [(inout Welcome) -> Void] {
+      if case .readDigest = first(change) {} else { Issue.record("a hub that lacks something was not looked at") }
+    }
+    let other = Identity(high: 3, low: 3)
+    let moved = first { welcome in
+      welcome.head.identity = other
+      welcome.common = Position(identity: other, version: 2, digest: .zero)
+    }
+    guard case .rollBack(let cursor, epoch, 2, _) = moved else {
+      Issue.record("a new epoch is not followed")
+      return
+    }
+    #expect(cursor.identity == other && cursor.version == 2)
   }
 
   @Test("A hub that has decided more than it told is believed only if its digest is that of the log")
@@ -261,16 +296,18 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       var welcome = script.welcome
       welcome.head.version = 2
       welcome.lastApplied = 2
-      welcome.incarnation = script.store.incarnation
-      welcome.appliedDigest = isSame ? script.store.digests[2] : .zero
+      welcome.appliedDigest = isSame ? script.store.digests[2] : Digest(high: 6, low: 6)
       script.tell(.received(.welcome(welcome)))
-      guard case .readDigest(at: 2) = script.work.removeFirst() else { throw Simulation.Failure("no digest is read") }
+      guard case .readDigest(at: 2, .log) = script.work.removeFirst() else {
+        throw Simulation.Failure("no digest is read")
+      }
       // What the hub feeds meanwhile waits.
       script.tell(.received(feed(after: 0, through: 2)))
       #expect(script.work.isEmpty)
-      script.tell(.digest(script.store.digests[2], localChanges: 2, localBytes: 0))
+      script.tell(
+        .digest(.init(log: script.store.digests[2], compared: script.store.digests[2]), localChanges: 2, localBytes: 0))
       guard isSame else {
-        #expect(script.code == .replicaRestored)
+        guard case .becomeNewIncarnation = script.work.first else { throw Simulation.Failure("it goes on as it was") }
         continue
       }
       guard case .acknowledge = script.work.first else {

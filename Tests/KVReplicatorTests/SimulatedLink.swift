@@ -140,9 +140,12 @@ final class SimulatedLink {
     _ action: ReplicaSession.Action, _ store: inout ModelStore
   ) throws -> (ReplicaSession.Event, isDurable: Bool) {
     switch action {
-    case .readDigest(let version):
+    case .readDigest(let version, _):
       let changes = store.localChanges(after: store.shipped, through: version)
-      return (.digest(store.digest(at: version), localChanges: changes, localBytes: 0), false)
+      return (
+        .digest(store.digest(at: version).map { .init(log: $0, compared: $0) }, localChanges: changes, localBytes: 0),
+        false
+      )
     case .readPush(let after, let maximumBytes):
       let state = store.state
       return (.pushRead(store.pushSegment(after: after, maximumBytes: maximumBytes), state: state), false)
@@ -153,19 +156,25 @@ final class SimulatedLink {
       let outcome = try store.apply(run, epoch: epoch)
       return (.applied(outcome, state: store.state), outcome.commits > 0)
     case .awaitLocal: return (.localAdvanced, false)
-    case .send, .establish, .end, .fail: preconditionFailure("not work")
+    case .rollBack(let cursor, let space, let shipped, _):
+      store.follow(cursor, in: space, shipped: shipped)
+      return (.rolledBack(store.state), true)
+    case .becomeNewIncarnation, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
+      .beginAgain, .fail:
+      preconditionFailure("not work")
     }
   }
 
   private func work(_ action: HubSession.Action, _ space: InMemorySpace) throws -> HubSession.Event {
     switch action {
-    case .open(let hello): return .opened(try space.state(for: hello.replica, cursor: hello.cursor))
-    case .admit(let push, let replica, let incarnation, let confirmed):
+    case .open(let hello): return .opened(try space.state(for: hello))
+    case .admit(let push, let replica, let confirmed):
       do {
-        return .admitted(try space.admit(push, from: replica, incarnation: incarnation, confirmed: confirmed))
+        return .admitted(try space.admit(push, from: replica, confirmed: confirmed))
       } catch let error as HubStorageError {
         return .failed(error)
       }
+    case .restore(let restoration): return .restored(try space.restore(restoration))
     case .read(let version, let replica, let maximumBytes):
       return .read(space.feed(after: version, excluding: replica, maximumBytes: maximumBytes))
     case .awaitHead: return .headMoved(space.head().version)

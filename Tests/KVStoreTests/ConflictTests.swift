@@ -158,7 +158,7 @@ import Testing
     await #expect(throws: AdmissionError.self) {
       try await hub.admit(
         PushSegment(segment: segment, cursor: 0, localChanges: 1, localBytes: 2), from: writer,
-        incarnation: .random(), confirmed: 0)
+        confirmed: 0)
     }
     await #expect(throws: StoreError.self) {
       try await replica.apply(segment, epoch: hub.identity, policy: .remoteWins)

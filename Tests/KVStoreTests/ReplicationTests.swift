@@ -93,7 +93,7 @@ import Testing
     try await first.put("2", for: "y")
     let push = try #require(try first.pushSegment(after: 1, maximumBytes: 1000))
     await #expect(throws: AdmissionError.gap(expected: 0)) {
-      try await hub.admit(push, from: first.identity, incarnation: first.incarnation, confirmed: 0)
+      try await hub.admit(push, from: first.identity, confirmed: 0)
     }
   }
 

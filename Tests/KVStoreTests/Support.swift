@@ -27,7 +27,7 @@ struct Exchange {
       let push = try replica.pushSegment(after: state.shipped, maximumBytes: segmentBytes)
     else { return false }
     let ack = try await hub.admit(
-      push, from: replica.identity, incarnation: replica.incarnation, confirmed: state.shipped)
+      push, from: replica.incarnation, confirmed: state.shipped)
     if losesAcknowledgement { return true }
     // What the hub reports may lie beyond this push, when the acknowledgement of an earlier one was lost.
     let counts = try replica.localChanges(after: state.shipped, through: ack.through)
@@ -39,7 +39,8 @@ struct Exchange {
 
   func pull(_ replica: Store, policy: ConflictPolicy) async throws -> Bool {
     let cursor = replica.replicaState().cursor?.version ?? 0
-    guard let feed = try hub.feedSegment(after: cursor, excluding: replica.identity, maximumBytes: segmentBytes) else {
+    guard let feed = try hub.feedSegment(after: cursor, excluding: replica.incarnation, maximumBytes: segmentBytes)
+    else {
       return false
     }
     _ = try await replica.apply(feed, epoch: hub.identity, policy: policy)

@@ -108,7 +108,7 @@ import Testing
     case .moreKeys: keys += 1
     case .otherEntryOfState:
       let progress = ReplicaProgress(
-        replica: Identity(high: 1, low: 2), incarnation: Identity(high: 3, low: 4), lastApplied: 5, digest: .zero,
+        replica: Identity(high: 1, low: 2), lastApplied: 5, digest: .zero,
         unconfirmed: [])
       let (key, bytes) = (Tables.progress(of: Identity(high: 9, low: 9)), progress.encoded)
       try writer.putSealed(index.tables.state, key: key.bytes, bytes.bytes)

@@ -1,0 +1,26 @@
+// Commits that a restored hub has lost, on their way back from a replica that had pulled them.
+
+package struct Restoration: Hashable, Sendable {
+  /// Commit records of the replica's log, made by others, in its versions; each has the version that the hub had given it.
+  package var segment: CommitSegment
+  /// The newest version that the hub still has of what the replica had pulled.
+  package var cursor: Version
+
+  package init(segment: CommitSegment, cursor: Version) {
+    self.segment = segment
+    self.cursor = cursor
+  }
+}
+
+/// What came of them on the hub.
+package struct RestorationOutcome: Hashable, Sendable {
+  /// The replica's version through which they were decided, durably.
+  package var through: Version
+  /// Those that were not taken, by the replica's versions.
+  package var declined: [Version]
+
+  package init(through: Version, declined: [Version]) {
+    self.through = through
+    self.declined = declined
+  }
+}

@@ -1,0 +1,57 @@
+// Which commits the log has, by their marks: after a hub was restored, what comes may be here already, or be another commit
+// under the same name and version, where the replica that wrote it was restored as well.
+//
+// Invariants
+// - Built when somebody asks, from the log after `base`, and extended as the log grows; nothing depends on its being kept.
+// - Takes bounded memory: of a longer log, what is not in it counts as unknown, which costs a needless conflict and loses
+//   nothing.
+
+import KVLog
+import Synchronization
+
+final class CommitMarks: Sendable {
+  struct Contents {
+    fileprivate var base = Version.max
+    fileprivate var version = Version.max
+    fileprivate var marks: Set<UInt64> = []
+    /// The authors of the commits.
+    private(set) var authors: Set<Identity> = []
+    /// Those whose commits in the log are the ones that somebody brings back.
+    var matched: Set<Identity> = []
+
+    func contains(_ mark: Digest) -> Bool { marks.contains(mark.low) }
+
+    fileprivate mutating func extend(_ stream: inout CommitStream, through limit: LogPosition) throws {
+      while version < limit.version {
+        let taken = try stream.next(through: limit) { entry, bytes in
+          authors.insert(entry.header.origin)
+          if marks.count < StoreLimits.commitMarks { marks.insert(entry.view.mark(in: bytes).low) }
+          return true
+        }
+        if taken != .passed { break }
+        version = stream.version
+      }
+    }
+  }
+
+  private let contents = Mutex(Contents())
+
+  /// The marks of the log's commits after `base`, or from further back.
+  func with<Result>(
+    _ configuration: LogConfiguration, after base: Version, through limit: LogPosition,
+    _ body: (inout Contents) throws -> Result
+  ) throws -> Result {
+    try contents.withLock { contents in
+      if base < contents.base || contents.version > limit.version {
+        contents = Contents()
+        contents.base = base
+        contents.version = base
+      }
+      if contents.version < limit.version {
+        var stream = try CommitStream(configuration, after: contents.version, through: limit)
+        try contents.extend(&stream, through: limit)
+      }
+      return try body(&contents)
+    }
+  }
+}

@@ -1,0 +1,122 @@
+// The hub's side after it was restored to an older state: a replica turns out to know more than the hub does.
+//
+// The space takes a new epoch, so that the versions that it gives from now on are never taken for those it has lost. What was
+// lost comes back from the replicas: their own commits as pushes, those of others as they had pulled them. Of each author the
+// hub knows how far it has the commits, so whoever brings them, each is taken once. If the author was restored as well and has
+// written other commits under the same versions since, those stay, and what is brought back comes as its bringer's.
+//
+// Invariants
+// - What was written without knowing of a lost commit is not overwritten by it: such a commit is declined whole, and so are
+//   the later ones of the same author that come with it. The replica that brought them offers what is current in them.
+// - Lost commits are taken in the order in which they were written: a later one may overwrite an earlier one.
+
+package import KVLog
+
+extension Store {
+  /// Begins a new epoch, if `epoch` is still the present one: of its history, only that through `version` is common with
+  /// what somebody knows of it. Durable when it returns.
+  package func beginEpoch(after epoch: Identity, through version: Version) async throws {
+    try await perform { group in
+      guard group.state.incarnation == epoch else { return }
+      try group.append(IncarnationRecord(incarnation: .random(), through: version))
+    }
+  }
+
+  /// The epochs before the present one, each with the version through which its history is surely this one.
+  package func formerEpochs() -> [Position] {
+    state.lineage.map { Position(identity: $0.incarnation, version: $0.through, digest: .zero) }
+  }
+
+  /// Takes back commits that the hub has lost, exactly once, durably when it returns. Throws ``AdmissionError`` or
+  /// ``StoreError``.
+  package func restore(_ restoration: Restoration) async throws -> RestorationOutcome {
+    try await perform { try $0.restore(restoration) }
+  }
+}
+
+extension GroupWriter {
+  func restore(_ restoration: Restoration) throws -> RestorationOutcome {
+    let marks = core.marks
+    return try marks.with(
+      core.log.configuration, after: max(restoration.cursor, core.log.firstVersion - 1), through: published.position
+    ) { try restore(restoration, &$0) }
+  }
+
+  private func restore(
+    _ restoration: Restoration, _ marks: inout CommitMarks.Contents
+  ) throws -> RestorationOutcome {
+    var outcome = RestorationOutcome(through: restoration.segment.through, declined: [])
+    var authors: [Identity: ReplicaProgress] = [:]
+    var declined: Set<Identity> = []
+    do {
+      try restoration.segment.forEachForeign { commit, bytes in
+        let author = commit.header.origin
+        var progress =
+          try authors[author] ?? self.progress(of: author)
+          ?? ReplicaProgress(replica: author, lastApplied: 0, digest: .zero, unconfirmed: [])
+        let mark = commit.mark(in: bytes)
+        if commit.header.originVersion <= progress.lastApplied, marks.contains(mark) {
+          if commit.header.originVersion == progress.lastApplied { marks.matched.insert(author) }
+          return
+        }
+        // Under the author's name the hub has other commits: the author was restored as well, and wrote on.
+        let isOfTheAuthor =
+          commit.header.originVersion > progress.lastApplied
+          && (!marks.authors.contains(author) || marks.matched.contains(author))
+        let isWelcome =
+          try isOfTheAuthor && !declined.contains(author)
+          && mayRestore(commit, in: bytes, beyond: restoration.cursor)
+        guard isWelcome else {
+          declined.insert(author)
+          outcome.declined.append(commit.header.version)
+          return
+        }
+        try admit(commit, in: bytes, serverVersion: commit.header.serverVersion)
+        progress.lastApplied = commit.header.originVersion
+        marks.matched.insert(author)
+        progress.digest = mark
+        progress.digestKind = .commit
+        authors[author] = progress
+      }
+    } catch let error as LogFormatError {
+      throw AdmissionError.malformed("\(error)")
+    }
+    for progress in authors.values { try append(progress) }
+    return outcome
+  }
+
+  /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.
+  private func mayRestore(_ commit: CommitView, in bytes: RawSpan, beyond cursor: Version) throws -> Bool {
+    let epochBegan = state.lineage.last?.until ?? 0
+    var changes = ChangeCursor(commit)
+    var mayRestore = true
+    while let change = try changes.next(in: bytes) {
+      guard mayRestore else { continue }
+      let row = try row(of: bytes.extracting(change.key))
+      guard let row, row.version > cursor, row.origin != commit.header.origin else { continue }
+      let isOlder = row.version > epochBegan && row.serverVersion > 0 && row.serverVersion < commit.header.serverVersion
+      mayRestore = isOlder
+    }
+    return mayRestore
+  }
+}
+
+extension CommitSegment {
+  /// The commits in it, each checked to be one that travels and that a hub had given a version.
+  func forEachForeign(_ body: (CommitView, _ bytes: RawSpan) throws -> Void) throws {
+    let bytes = self.records.bytes
+    var records = RecordCursor(over: bytes)
+    var last = after
+    while let record = try records.next(in: bytes) {
+      guard record.kind == .commit else { throw LogFormatError(.unknownKind, at: record.record.lowerBound) }
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      try commit.checkTravelling(at: record.record.lowerBound)
+      let header = commit.header
+      guard header.version > last, header.version <= through else {
+        throw LogFormatError(.badVersion, at: record.record.lowerBound)
+      }
+      last = header.version
+      try body(commit, bytes)
+    }
+  }
+}

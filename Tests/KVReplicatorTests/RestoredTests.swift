@@ -1,0 +1,319 @@
+// Directories copied around: hubs and replicas that are restored to an older state, and replicas of which two go on. Real
+// stores, a real hub with its directory, sockets between them.
+
+import Foundation
+import KVHub
+import KVLog
+import TestSupport
+import Testing
+
+@testable import KVReplicator
+@testable import KVStore
+
+/// Some replicas and a hub, whose directories can be saved and put back.
+private final class Archipelago {
+  let bench: Workbench
+  private(set) var hub: Hub?
+  private(set) var stores: [String: Store] = [:]
+  var options = Store.Options()
+
+  init() throws { bench = try Workbench() }
+
+  func startHub() async throws { hub = try await bench.hub(.embedded) }
+
+  func stopHub() async {
+    await hub?.shutdown()
+    hub = nil
+  }
+
+  func store(_ name: String) async throws -> Store {
+    if let store = stores[name] { return store }
+    let store = try await Store.open(at: "\(bench.path)/\(name)", options: options)
+    stores[name] = store
+    return store
+  }
+
+  func closeAll() async throws {
+    for store in stores.values { try await store.close() }
+    stores = [:]
+    await stopHub()
+  }
+
+  /// Copies a directory that nobody has open; what was at the target is gone.
+  func copy(_ source: String, to target: String) async throws {
+    for name in [source, target] {
+      if name == "hub" { await stopHub() }
+      try await stores.removeValue(forKey: name)?.close()
+    }
+    try? FileManager.default.removeItem(atPath: "\(bench.path)/\(target)")
+    try FileManager.default.copyItem(atPath: "\(bench.path)/\(source)", toPath: "\(bench.path)/\(target)")
+  }
+
+  @discardableResult
+  func sync(_ name: String, _ direction: Replicator.Direction = .both) async throws -> SyncReport {
+    if hub == nil { try await startHub() }
+    return try await Replicator(try await store(name), hub: try hub!.address()).syncOnce(direction)
+  }
+
+  /// Synchronises until nobody has anything left for anybody.
+  func heal(_ names: [String]) async throws {
+    for _ in 0..<12 {
+      var moved = 0
+      for name in names {
+        let report = try await sync(name)
+        moved += report.pushedChanges + report.pulledChanges + report.pendingChanges
+      }
+      if moved == 0 { return }
+    }
+    Issue.record("it does not come to rest")
+  }
+
+  /// Writes and synchronises until nothing that is in the store's log now is in it any more.
+  func expire(_ name: String) async throws {
+    let version = try await store(name).counters().localVersion
+    for round in 0..<60 {
+      let store = try await store(name)
+      if try store.information().firstLogVersion > version { return }
+      for key in 0..<4 {
+        try await store.put([UInt8](repeating: UInt8(round), count: 8_000), for: "filler/\(round)/\(key)")
+      }
+      try await sync(name)
+      // Closing folds, and gives back the log that nobody needs.
+      try await stores.removeValue(forKey: name)?.close()
+    }
+    Issue.record("the log of \(name) never gave version \(version) back")
+  }
+
+  func contents(_ name: String) async throws -> [String: String] {
+    var rows: [String: String] = [:]
+    for (key, value) in try KVReplicatorTests.contents(try await store(name)) {
+      rows[String(decoding: key, as: UTF8.self)] = String(decoding: value, as: UTF8.self)
+    }
+    return rows
+  }
+
+  /// How often each change stands in the hub's log: `key=value`, or `key-`.
+  func history() async throws -> [String: Int] {
+    await stopHub()
+    var counts: [String: Int] = [:]
+    var options = Store.Options()
+    options.readOnly = true
+    let space = try await Store.open(at: "\(bench.path)/hub/spaces/space", options: options)
+    _ = try space.forEachChange(after: 0) { change in
+      let key = String(decoding: change.key.copied(), as: UTF8.self)
+      var entry = key + "-"
+      if let value = change.value { entry = "\(key)=\(String(decoding: value.copied(), as: UTF8.self))" }
+      counts[entry, default: 0] += 1
+      return true
+    }
+    try await space.close()
+    return counts
+  }
+}
+
+@Suite("Restored and copied directories") struct RestoredTests {
+  @Test("A store and its copy both go on writing: no write of either is lost, none is applied twice")
+  func bothGoOn() async throws {
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    try await a.put("1", for: "shared")
+    try await a.put("old", for: "contested")
+    try await sea.sync("a")
+    try await a.put("before the copy", for: "unsent")
+    try await sea.copy("a", to: "copy")
+    for name in ["a", "copy"] {
+      let store = try await sea.store(name)
+      try await store.put(name, for: "of/\(name)")
+      try await store.put(name, for: "contested")
+    }
+    try await sea.sync("a")
+    let copy = try await sea.store("copy")
+    let former = copy.incarnation
+    try await sea.sync("copy")
+    #expect(copy.incarnation != former && copy.identity == former)
+    // Both come back, again and again, and nobody takes the other's place.
+    try await sea.heal(["a", "copy", "a", "copy", "third"])
+    let expected = [
+      "shared": "1", "contested": "copy", "unsent": "before the copy", "of/a": "a", "of/copy": "copy",
+    ]
+    for name in ["a", "copy", "third"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    let history = try await sea.history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")
+    try await sea.closeAll()
+  }
+
+  @Test("A copy that has less than the hub knows of, or was never synchronised, is told apart as well")
+  func olderCopy() async throws {
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    try await a.put("1", for: "first")
+    try await sea.copy("a", to: "copy")
+    try await (try await sea.store("a")).put("2", for: "second")
+    try await sea.sync("a")
+    // Nothing of the copy's own: what the hub has is its future, and comes back to it.
+    try await sea.heal(["copy", "a"])
+    #expect(try await sea.contents("copy") == ["first": "1", "second": "2"])
+    try await (try await sea.store("copy")).put("3", for: "third")
+    try await sea.heal(["copy", "a"])
+    #expect(try await sea.contents("a") == ["first": "1", "second": "2", "third": "3"])
+    try await sea.closeAll()
+  }
+
+  @Test("A replica that is restored from an older copy gets back what the hub has of it, and keeps what it writes then")
+  func replicaRestored() async throws {
+    let sea = try Archipelago()
+    var a = try await sea.store("a")
+    for key in 0..<5 { try await a.put("\(key)", for: "key/\(key)") }
+    try await sea.sync("a")
+    try await sea.copy("a", to: "saved")
+    a = try await sea.store("a")
+    for key in 3..<8 { try await a.put("new \(key)", for: "key/\(key)") }
+    try await sea.sync("a")
+    try await sea.copy("saved", to: "a")
+    a = try await sea.store("a")
+    try await a.put("restored", for: "key/7")
+    try await a.put("restored", for: "after")
+    try await sea.heal(["a", "b"])
+    let expected = [
+      "key/0": "0", "key/1": "1", "key/2": "2", "key/3": "new 3", "key/4": "new 4", "key/5": "new 5", "key/6": "new 6",
+      "key/7": "restored", "after": "restored",
+    ]
+    for name in ["a", "b"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    #expect(try await sea.store("a").conflicts().map(\.losingValue) == [Array("new 7".utf8)])
+    try await sea.closeAll()
+  }
+
+  @Test(
+    "A hub that is restored gets everything back that a replica holds, once, by whoever comes", arguments: [0, 1, 2])
+  func hubRestored(order: Int) async throws {
+    let sea = try Archipelago()
+    let (a, b) = (try await sea.store("a"), try await sea.store("b"))
+    try await a.put("1", for: "kept")
+    try await a.put("1", for: "deleted")
+    try await sea.heal(["a", "b", "c"])
+    try await sea.copy("hub", to: "hub-saved")
+
+    try await a.write { transaction in
+      try transaction.put("lost", for: "a/one")
+      try transaction.put("lost", for: "a/two")
+    }
+    try await a.put("2", for: "overwritten")
+    try await a.delete("deleted")
+    try await sea.heal(["a", "b"])
+    try await b.put("3", for: "overwritten")
+    try await b.put("lost", for: "b/one")
+    try await sea.heal(["b", "a"])
+
+    try await sea.copy("hub-saved", to: "hub")
+    // Somebody who knows of nothing writes before anybody comes who does.
+    let c = try await sea.store("c")
+    try await c.put("new", for: "c/one")
+    try await sea.sync("c")
+    let names = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"]][order]
+    try await sea.heal(names + ["d"])
+    let expected = [
+      "kept": "1", "a/one": "lost", "a/two": "lost", "overwritten": "3", "b/one": "lost", "c/one": "new",
+    ]
+    for name in names + ["d"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    for name in names { #expect(try await sea.store(name).conflicts().isEmpty, "\(name)") }
+    let history = try await sea.history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")
+    try await sea.closeAll()
+  }
+
+  @Test("What a restored hub lost comes back although its author never does, and from rows where no log has it")
+  func authorIsGone() async throws {
+    let sea = try Archipelago()
+    sea.options.segmentBytes = 16 << 10
+    sea.options.logRetention = .acknowledged(bytes: 0)
+    try await sea.sync("b")
+    try await sea.copy("hub", to: "hub-saved")
+    let a = try await sea.store("a")
+    for round in 0..<8 {
+      try await a.write { transaction in
+        for key in 0..<40 {
+          try transaction.put([UInt8](repeating: UInt8(round), count: 400), for: "a/\(round)/\(key)")
+        }
+      }
+    }
+    try await sea.heal(["a", "b"])
+    // Nothing of this is left in the log of b, nor in that of a.
+    for name in ["a", "b"] {
+      try await sea.expire(name)
+    }
+    let expected = try await sea.contents("a").filter { $0.key.hasPrefix("a/") }
+    #expect(expected.count == 320)
+    try await sea.copy("hub-saved", to: "hub")
+    try await sea.heal(["b", "c"])
+    for name in ["b", "c"] {
+      #expect(try await sea.contents(name).filter { $0.key.hasPrefix("a/") } == expected, "\(name)")
+    }
+    try await sea.heal(["a", "b", "c"])
+    #expect(try await sea.contents("a") == sea.contents("c"))
+    try await sea.closeAll()
+  }
+
+  @Test(
+    "Whatever is copied, restored and written in whatever order: all come to the same, and nothing that anybody held is missing"
+  )
+  func anyOrder() async throws {
+    var seeds = SeededGenerator()
+    for _ in 0..<(Int(ProcessInfo.processInfo.environment["KVSYNC_COPIES"] ?? "") ?? 6) {
+      let seed = seeds.next()
+      try await run(SeededGenerator(seed: seed), seed)
+    }
+  }
+
+  private func run(_ generator: SeededGenerator, _ seed: UInt64) async throws {
+    var random = generator
+    let sea = try Archipelago()
+    try await sea.startHub()
+    var names = ["a", "b"]
+    // A hub without the space is none that was restored, but one that never had it.
+    for name in names { try await sea.sync(name) }
+    var isSaved: Set<String> = []
+    var written = 0
+    var (hubRestores, replicaRestores) = (0, 0)
+    for _ in 0..<50 {
+      let name = names[random.below(names.count)]
+      switch random.below(100) {
+      case 0..<45:
+        written += 1
+        let number = written
+        let contested = random.below(6)
+        try await sea.store(name).write { transaction in
+          try transaction.put("\(number)", for: "unique/\(number)")
+          try transaction.put("\(name) \(number)", for: "contested/\(contested)")
+        }
+      case 45..<80:
+        try await sea.sync(name)
+      case 80..<85:
+        try await sea.copy("hub", to: "hub.saved")
+        isSaved.insert("hub")
+      case 85..<89:
+        guard isSaved.contains("hub"), hubRestores < 1 else { break }
+        hubRestores += 1
+        try await sea.copy("hub.saved", to: "hub")
+      case 89..<92:
+        try await sea.copy(name, to: "\(name).saved")
+        isSaved.insert(name)
+      case 92..<95:
+        guard isSaved.contains(name), replicaRestores < 1 else { break }
+        replicaRestores += 1
+        try await sea.copy("\(name).saved", to: name)
+      default:
+        guard names.count < 3 else { break }
+        let copy = "\(name)\(names.count)"
+        try await sea.copy(name, to: copy)
+        names.append(copy)
+      }
+    }
+    var held: Set<String> = []
+    for name in names { held.formUnion(try await sea.contents(name).keys.filter { $0.hasPrefix("unique/") }) }
+    try await sea.heal(names.shuffled(using: &random) + ["fresh"])
+    let all = try await sea.contents("fresh")
+    #expect(held.subtracting(all.keys).isEmpty, "lost (seed \(seed))")
+    for name in names { #expect(try await sea.contents(name) == all, "\(name) (seed \(seed))") }
+    try await sea.closeAll()
+  }
+}
