@@ -102,7 +102,9 @@ extension ReplicaSession {
     push.sentThrough = welcome.lastApplied
     push.decidedThrough = welcome.lastApplied
     push.note(
-      welcome.acknowledgement, digest: welcome.appliedDigest, localChanges: localChanges, localBytes: localBytes)
+      OutboundPush.Decision(
+        acknowledgement: welcome.acknowledgement, digest: welcome.appliedDigest, localChanges: localChanges,
+        localBytes: localBytes))
     open()
   }
 

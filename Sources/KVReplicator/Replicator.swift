@@ -24,6 +24,8 @@ public final class Replicator: Sendable, Service {
   public struct Configuration: Sendable {
     /// What becomes of conflicts. Replicas of one space should all use the same policy.
     public var policy = ConflictPolicy.lastWriterWins
+    /// Whether commits that were overwritten here before they could be shipped are shipped all the same.
+    public var history = ShippedHistory.latest
     /// Presented to the hub; at most 4,096 bytes, else every call throws ``ReplicatorError/Code/notAuthorized``.
     public var token: [UInt8] = []
     /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
@@ -143,8 +145,8 @@ public final class Replicator: Sendable, Service {
     try checkToken()
     let connection = try await cancelWhenGracefulShutdown { try await self.connect() }
     let runner = SessionRunner(
-      store: store, policy: configuration.policy, configuration: session, connection: connection,
-      progress: configuration.progress, caughtUp: configuration.caughtUp)
+      store: store, history: configuration.history, policy: configuration.policy, configuration: session,
+      connection: connection, progress: configuration.progress, caughtUp: configuration.caughtUp)
     return try await runner.run()
   }
 

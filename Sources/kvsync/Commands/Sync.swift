@@ -16,6 +16,9 @@ struct Sync: ToolCommand {
       hub and when it has caught up. What could not be sent stays pending; run it
       again.
 
+      Of what was overwritten here before it was sent, nothing is sent, unless
+      --history every asks for it; transactions are sent whole.
+
       Policies for keys that two replicas changed without knowing of each other:
       lastWriterWins (default), localWins, remoteWins. The value that lost is kept:
       kvsync conflicts.
@@ -35,6 +38,12 @@ struct Sync: ToolCommand {
     }
   }
 
+  enum History: String, CaseIterable, ExpressibleByArgument {
+    case latest, every
+
+    var shipped: ShippedHistory { self == .latest ? .latest : .every }
+  }
+
   @OptionGroup var target: StoreOptions
   @Argument(
     help: ArgumentHelp("The space: kvsync://HOST:PORT/SPACE.", valueName: "url"), transform: HubAddress.init(_:))
@@ -43,6 +52,8 @@ struct Sync: ToolCommand {
   @Flag(help: "Only receive.") var pull = false
   @Flag(help: "Go on until a signal.") var continuous = false
   @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
+  @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
+  var history = History.latest
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -84,6 +95,7 @@ struct Sync: ToolCommand {
   private func configuration(_ tally: SyncTally, _ news: SyncNews) -> Replicator.Configuration {
     var configuration = Replicator.Configuration()
     configuration.policy = policy.conflictPolicy
+    configuration.history = history.shipped
     configuration.progress = { tally.update($0) }
     configuration.retrying = { error, wait in
       tally.endSession()
@@ -106,6 +118,7 @@ struct Sync: ToolCommand {
       out.beginObject()
       out.member("pushed", report.pushedChanges)
       out.member("pushedBytes", report.pushedBytes)
+      out.member("superseded", report.supersededChanges)
       out.member("pulled", report.pulledChanges)
       out.member("pulledBytes", report.pulledBytes)
       out.member("conflicts", report.conflicts)
@@ -116,7 +129,9 @@ struct Sync: ToolCommand {
       out.member("changesPerSecond", Int(Amount.perSecond(changes, in: elapsed)))
       out.endObject()
     } else {
-      out.append("pushed \(Amount.count(report.pushedChanges, "change")) (\(Amount.bytes(report.pushedBytes))), ")
+      let unsent = report.supersededChanges
+      out.append("pushed \(Amount.count(report.pushedChanges, "change")) (\(Amount.bytes(report.pushedBytes))")
+      out.append(unsent > 0 ? "; \(Amount.count(unsent)) superseded and not sent), " : "), ")
       out.append("pulled \(Amount.count(report.pulledChanges)) (\(Amount.bytes(report.pulledBytes))), ")
       out.append("\(Amount.count(report.conflicts, "conflict")), \(Amount.count(pending)) still pending: ")
       out.append("\(Amount.decimal(Amount.seconds(elapsed), places: 2)) s, \(Amount.rate(changes, in: elapsed))\n")
