@@ -64,8 +64,10 @@ final class SessionRunner: Sendable {
 
   /// `progress` is told how far the session is, and `caughtUp` when it first has nothing left; they must not block.
   init(
-    store: Store, history: ShippedHistory = .latest, policy: ConflictPolicy, configuration: ReplicaSession.Configuration,
-    connection: Connection, progress: @escaping @Sendable (SyncReport) -> Void, caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
+    store: Store, history: ShippedHistory = .latest, policy: ConflictPolicy,
+    configuration: ReplicaSession.Configuration,
+    connection: Connection, progress: @escaping @Sendable (SyncReport) -> Void,
+    caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
   ) {
     self.store = store
     pushes = PushReader(store, history: history)

@@ -174,7 +174,8 @@ extension PushSegment {
   fileprivate mutating func append(
     _ entry: CommitStream.Entry, _ kept: CommitScreen.Kept, in bytes: RawSpan, _ maximumBytes: Int
   ) -> Bool {
-    if case .none = kept {} else {
+    if case .none = kept {
+    } else {
       let size = segment.records.count + entry.record.count
       if localChanges > 0, size > maximumBytes { return false }
     }

@@ -59,7 +59,9 @@ import Testing
     return tuning
   }
 
-  @Test("Shipping coalesced leads to the same rows on the hub and on every replica as shipping everything", arguments: 0..<8)
+  @Test(
+    "Shipping coalesced leads to the same rows on the hub and on every replica as shipping everything", arguments: 0..<8
+  )
   func sameState(run: Int) async throws {
     var random = SeededGenerator()
     try FileManager.default.createDirectory(atPath: scratch.path("latest"), withIntermediateDirectories: true)
@@ -90,7 +92,9 @@ import Testing
     #expect(hubVersions[0] < hubVersions[1], "nothing was coalesced (seed \(random.seed))")
   }
 
-  @Test("What is shipped is whole commits of which something is current, less what is void, and all is counted", arguments: 0..<8)
+  @Test(
+    "What is shipped is whole commits of which something is current, less what is void, and all is counted",
+    arguments: 0..<8)
   func shipsTheCurrent(run: Int) async throws {
     var random = SeededGenerator()
     try FileManager.default.createDirectory(atPath: scratch.path("a"), withIntermediateDirectories: true)
