@@ -1,6 +1,7 @@
 // The messages between a replica and a hub.
 //
-// Who sends what: hello, push, rowsRequest only the replica; welcome, acknowledgement, feed, rows only the hub;
+// Who sends what: hello, push, rowsRequest, previewRequest only the replica; welcome, acknowledgement, feed, rows,
+// preview only the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -20,6 +21,10 @@ package enum Message: Hashable, Sendable {
   case pong(UInt64)
   case rowsRequest(RowsRequest)
   case rows(Rows)
+  case previewRequest(PreviewRequest)
+  case preview(Preview)
+  /// The end of an exchange file; has no place on a connection.
+  case fileEnd(FileEnd)
   /// All that was to be said has been said. The last message of its sender.
   case goodbye
 
@@ -36,6 +41,9 @@ package enum Message: Hashable, Sendable {
     case .pong: .pong
     case .rowsRequest: .rowsRequest
     case .rows: .rows
+    case .previewRequest: .previewRequest
+    case .preview: .preview
+    case .fileEnd: .fileEnd
     case .goodbye: .goodbye
     }
   }

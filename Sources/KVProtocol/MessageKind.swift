@@ -13,12 +13,16 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case rowsRequest = 10
   case rows = 11
   case goodbye = 12
+  case previewRequest = 20
+  case preview = 21
+  /// In files only.
+  case fileEnd = 22
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
-    case .welcome, .push, .acknowledgement, .feed, .rows: true
-    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye: false
+    case .welcome, .push, .acknowledgement, .feed, .rows, .preview: true
+    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .previewRequest, .fileEnd: false
     }
   }
 }

@@ -61,7 +61,7 @@ struct Comparer {
   func run() async throws -> Comparison {
     do {
       var messages = connection.messages.makeAsyncIterator()
-      let obstacle = try await greet(&messages)
+      let (_, obstacle) = try await greet(&messages)
       for _ in 0..<Comparer.attempts {
         guard var comparison = try await attempt(&messages) else { continue }
         comparison.obstacle = obstacle
@@ -73,9 +73,11 @@ struct Comparer {
     throw ReplicatorError(.unavailable, "the data changes while it is compared. Try again when it is quiet.")
   }
 
-  /// Gives what would end a session that synchronises.
+  /// Gives the hub's welcome, and what would end a session that synchronises.
   @concurrent
-  private func greet(_ messages: inout InboundMessages.AsyncIterator) async throws -> ReplicatorError? {
+  func greet(
+    _ messages: inout InboundMessages.AsyncIterator
+  ) async throws -> (Welcome, obstacle: ReplicatorError?) {
     let state = store.replicaState()
     let hello = Hello(
       mode: .compare, replica: state.identity, incarnation: state.incarnation, space: space, cursor: state.cursor,
@@ -85,12 +87,12 @@ struct Comparer {
     guard case .welcome(let welcome) = try await next(&messages) else { throw unexpected }
     connection.establish(outboundFrameBytes: welcome.maximumFrameBytes)
     let session = ReplicaSession(.init(space: space, mode: [.push, .pull], isLive: false), state: state)
-    if let mismatch = session.mismatch(welcome) { return mismatch }
+    if let mismatch = session.mismatch(welcome) { return (welcome, mismatch) }
     // The hub has decided more than this store knows. If its log no longer has that version, nothing can be said.
     guard welcome.lastApplied > state.shipped, let digest = try? store.digest(at: welcome.lastApplied) else {
-      return nil
+      return (welcome, nil)
     }
-    return digest == welcome.appliedDigest ? nil : session.restored(at: welcome.lastApplied)
+    return (welcome, digest == welcome.appliedDigest ? nil : session.restored(at: welcome.lastApplied))
   }
 
   /// nil when either side moved on.
@@ -159,7 +161,7 @@ struct Comparer {
   }
 
   @concurrent
-  private func next(_ messages: inout InboundMessages.AsyncIterator) async throws -> Message {
+  func next(_ messages: inout InboundMessages.AsyncIterator) async throws -> Message {
     while let message = try await messages.next() {
       switch message {
       case .ping(let number): try await connection.send(.pong(number))
@@ -170,7 +172,7 @@ struct Comparer {
     throw ReplicatorError(.unreachable, "the hub closed the connection")
   }
 
-  private var unexpected: ReplicatorError {
+  var unexpected: ReplicatorError {
     ReplicatorError(.protocolViolation, "the hub answered with something else. Upgrade the older side.")
   }
 }

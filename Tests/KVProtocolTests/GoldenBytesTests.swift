@@ -22,6 +22,16 @@ import Testing
     return hello
   }
 
+  static var preview: Preview {
+    var preview = Preview(through: 9, head: 12)
+    preview.commits = 3
+    preview.changes = 4
+    preview.bytes = 5
+    preview.segments = 1
+    preview.keys = [Preview.Key(key: [0x6B], hash: digest, isDeletion: true)]
+    return preview
+  }
+
   static var messages: [(Message, String)] {
     [
       (
@@ -84,6 +94,22 @@ import Testing
         """
       ),
       (.goodbye, "08000000 0c 00 0000 c3661a70"),
+      (
+        .previewRequest(PreviewRequest(after: 9, wantsKeys: true)),
+        "14000000 14 00 0000 4ad2f896 0900000000000000 01000000"
+      ),
+      (
+        .preview(preview),
+        """
+        4c000000 15 00 0000 92e8711b
+        09000000000000000c000000000000000300000000000000040000000000000005000000000000000100000001000000
+        030303030303030303030303030303030101006b
+        """
+      ),
+      (
+        .fileEnd(FileEnd(frames: 2, digest: digest)),
+        "20000000 16 00 0000 0acee711 0200000000000000 03030303030303030303030303030303"
+      ),
     ]
   }
 

@@ -38,12 +38,6 @@ struct Sync: ToolCommand {
     }
   }
 
-  enum History: String, CaseIterable, ExpressibleByArgument {
-    case latest, every
-
-    var shipped: ShippedHistory { self == .latest ? .latest : .every }
-  }
-
   @OptionGroup var target: StoreOptions
   @Argument(
     help: ArgumentHelp("The space: kvsync://HOST:PORT/SPACE.", valueName: "url"), transform: HubAddress.init(_:))
@@ -51,6 +45,7 @@ struct Sync: ToolCommand {
   @Flag(help: "Only send.") var push = false
   @Flag(help: "Only receive.") var pull = false
   @Flag(help: "Go on until a signal.") var continuous = false
+  @Flag(help: "Only say what would go and come, as kvsync plan does.") var dryRun = false
   @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
   @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
   var history = History.latest
@@ -60,9 +55,13 @@ struct Sync: ToolCommand {
     if push, pull {
       throw ValidationError("--push and --pull exclude each other; without both, both directions are used.")
     }
+    if dryRun, continuous { throw ValidationError("--dry-run and --continuous exclude each other.") }
   }
 
+  private var direction: Replicator.Direction { push ? .push : pull ? .pull : .both }
+
   func execute() async throws -> ExitStatus {
+    if dryRun { return try await Plan.execute(self, target, hub, direction, history) }
     let store = try await target.openForWriting()
     return try await withStore(store) { store in
       let tally = SyncTally(pendingAtStart: store.counters().pendingChanges)
@@ -70,7 +69,6 @@ struct Sync: ToolCommand {
       let replicator = Replicator(store, hub: hub, configuration: configuration(tally, news))
       var failure: (any Error)?
       do {
-        let direction: Replicator.Direction = push ? .push : pull ? .pull : .both
         if continuous {
           try await Signals.run(ContinuousReplicator(replicator: replicator, direction: direction))
         } else {
