@@ -10,6 +10,7 @@ import KVLog
 import KVProtocol
 import KVStore
 import KVTransport
+import NIOPosix
 
 struct Planner {
   let comparer: Comparer
@@ -37,7 +38,9 @@ struct Planner {
         plan.createsSpace = true
         mayPull = false
       }
-      if direction.mode.contains(.push) { try addOutgoing(to: &plan, after: decided, through: state.local.version) }
+      if direction.mode.contains(.push) {
+        try await addOutgoing(to: &plan, after: decided, through: state.local.version)
+      }
       if mayPull, direction.mode.contains(.pull) {
         try await addIncoming(to: &plan, after: state.cursor?.version ?? 0, decided: decided, &messages)
       }
@@ -48,7 +51,8 @@ struct Planner {
   }
 
   /// `decided`: the hub has decided everything through here, though this store may not have heard of it.
-  private func addOutgoing(to plan: inout SyncPlan, after decided: Version, through end: Version) throws {
+  @concurrent
+  private func addOutgoing(to plan: inout SyncPlan, after decided: Version, through end: Version) async throws {
     let shipped = store.replicaState().shipped
     if decided > shipped {
       // Decided with the handshake.
@@ -58,8 +62,12 @@ struct Planner {
     }
     let reader = PushReader(store, history: history)
     var after = decided
-    while after < end, let push = try reader.next(after: after, maximumBytes: segmentBytes) {
+    while after < end {
       try Task.checkCancellation()
+      let run = try await NIOThreadPool.singleton.runIfActive { [after, segmentBytes] in
+        try reader.next(after: after, maximumBytes: segmentBytes)
+      }
+      guard let push = run else { break }
       after = push.segment.through
       plan.segmentsToSend += 1
       plan.pendingChanges += push.localChanges

@@ -13,6 +13,9 @@
 //   is current; or it is void, and then so is c, since a void reaches back to all versions before; or the hub finds it
 //   stale: then what is current of it is offered again under a new version, which is the later change from then on; or it
 //   waits for a pull with the re-offers before it (`holdUntil`), and what has not travelled stays pending.
+// - A change that the hub refuses is decided, and so is what was passed over for it: the hub judges what is current, and
+//   keeps what it had. Nobody's last word is lost by that, as it is parked with the reason; a program whose hub is to judge
+//   every value, and to keep the last good one, ships `ShippedHistory.every`.
 // - A resolution and a re-offer are local commits: they are later changes of their keys, and are overwritten like others.
 // - A commit between `shipped` and `acknowledged` is decided; a run begins behind both. One that was sent and whose
 //   acknowledgement was lost may be passed over the second time: the hub skips what it has decided, by its version.
@@ -111,14 +114,25 @@ package final class PushReader: Sendable {
   }
 }
 
-/// Decides what of a pending commit travels.
-private struct CommitScreen {
-  let snapshot: Snapshot
-  let identity: Identity
-  let coalesces: Bool
-  let current: CurrentVersions?
+/// Decides what of a pending commit travels. A class, because a closure for each commit captures it: a structure would be
+/// copied with all that it refers to.
+private final class CommitScreen {
+  private let snapshot: Snapshot
+  private let identity: Identity
+  private let coalesces: Bool
+  private let current: CurrentVersions?
   /// No change beyond this version is void.
-  let voidThrough: Version
+  private let voidThrough: Version
+
+  init(
+    snapshot: Snapshot, identity: Identity, coalesces: Bool, current: CurrentVersions?, voidThrough: Version
+  ) {
+    self.snapshot = snapshot
+    self.identity = identity
+    self.coalesces = coalesces
+    self.current = current
+    self.voidThrough = voidThrough
+  }
 
   enum Kept {
     case all

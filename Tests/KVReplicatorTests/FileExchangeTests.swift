@@ -313,6 +313,13 @@ import Testing
       try await refused(bytes, [.corrupt, .foreign, .newerFormat], "flipped at \(place)")
     }
     try await refused(sound + [0], [.corrupt], "extended")
+    // A whole frame, with its own checksum, taken out or doubled.
+    let bounds = frames(of: sound)
+    #expect(bounds.count == 3)
+    for (index, frame) in bounds.enumerated() {
+      try await refused(sound[..<frame.lowerBound] + sound[frame.upperBound...], [.corrupt], "without frame \(index)")
+      try await refused(sound[..<frame.upperBound] + sound[frame.lowerBound...], [.corrupt], "frame \(index) twice")
+    }
     var newer = sound
     newer[8] = 2
     try await refused(newer, [.newerFormat], "newer")
@@ -334,6 +341,18 @@ import Testing
     }
     #expect(try await exchange.importAnswer(from: file("back")).pushedChanges == 60)
     try await hub.close()
+  }
+
+  /// Where the frames of a file lie.
+  private func frames(of file: Data) -> [Range<Int>] {
+    var frames: [Range<Int>] = []
+    var start = ExchangeFilePreamble.byteCount
+    while start < file.count {
+      let length = file[start..<start + 4].reversed().reduce(0) { $0 << 8 | Int($1) }
+      frames.append(start..<start + 4 + length)
+      start += 4 + length
+    }
+    return frames
   }
 
   @Test("A large commit and a long backlog travel by file, in many parts")
