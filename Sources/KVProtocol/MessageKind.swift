@@ -13,10 +13,10 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case rowsRequest = 10
   case rows = 11
   case goodbye = 12
-  case previewRequest = 20
-  case preview = 21
+  case previewRequest = 22
+  case preview = 23
   /// In files only.
-  case fileEnd = 22
+  case fileEnd = 24
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
