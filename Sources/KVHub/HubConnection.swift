@@ -98,7 +98,7 @@ final class HubConnection: Sendable {
       }
     case .establish(let frameBytes):
       connection.establish(outboundFrameBytes: frameBytes)
-    case .open, .read, .awaitHead, .readRows:
+    case .open, .read, .awaitHead, .readRows, .preview:
       workEnd.yield(action)
     case .admit, .restore:
       admissions.began()
@@ -130,7 +130,7 @@ final class HubConnection: Sendable {
         try await connection.send(message)
         switch message {
         case .feed: handle(.feedSent)
-        case .rows: handle(.rowsSent)
+        case .rows, .preview: handle(.rowsSent)
         default: break
         }
       }
@@ -175,6 +175,9 @@ final class HubConnection: Sendable {
       case .readRows(let key, let maximumBytes):
         let space = try opened()
         return .rows(try await blocking { try space.rows(after: key, maximumBytes: maximumBytes) })
+      case .preview(let request, let replica):
+        let space = try opened()
+        return .previewed(try await blocking { try space.preview(request, excluding: replica) })
       case .close:
         // A replica that does not take the last words is not waited for.
         try await Task.sleep(for: Self.farewell)

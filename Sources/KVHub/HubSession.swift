@@ -35,11 +35,13 @@ package struct HubSession: Sendable {
     case headMoved(Version)
     /// Answers `.readRows`.
     case rows(Rows)
+    /// Answers `.preview`.
+    case previewed(Preview)
     /// Answers any of them.
     case failed(HubStorageError)
     /// A feed message is on its way.
     case feedSent
-    /// A page of rows is on its way.
+    /// A page of rows or a preview is on its way.
     case rowsSent
     /// Time since the session began, and since the link last gave a sign of life.
     case tick(elapsed: Duration, silence: Duration)
@@ -57,6 +59,7 @@ package struct HubSession: Sendable {
     case read(after: Version, excluding: Identity, maximumBytes: Int)
     case awaitHead(beyond: Version)
     case readRows(after: [UInt8]?, maximumBytes: Int)
+    case preview(PreviewRequest, excluding: Identity)
     /// Ends the link once everything to be sent is out.
     case close
   }
@@ -87,10 +90,15 @@ package struct HubSession: Sendable {
   var head: Version = 0
   /// Commits that were brought back are being stored.
   private var isRestoring = false
-  /// A page is being read, or is not yet on its way.
+  /// A page or a preview is being read, or is not yet on its way.
   private var isSendingRows = false
-  /// Asked for while the page before was not yet reported as sent: the replica may have it already.
-  private var nextRows: RowsRequest?
+  /// Asked for while the one before was not yet reported as sent: the replica may have it already.
+  private var nextInquiry: Inquiry?
+
+  private enum Inquiry {
+    case rows(RowsRequest)
+    case preview(PreviewRequest)
+  }
   private var isShuttingDown = false
   /// When the last ping went out.
   private var lastPing: Duration?
@@ -125,7 +133,8 @@ package struct HubSession: Sendable {
     case .restored(let outcome): restored(outcome)
     case .read(let segment): read(segment)
     case .headMoved(let version): headMoved(version)
-    case .rows(let rows): answer(rows)
+    case .rows(let rows): actions.append(.send(.rows(rows)))
+    case .previewed(let preview): actions.append(.send(.preview(preview)))
     case .failed(let error): fail(error)
     case .feedSent: feedSent()
     case .rowsSent: rowsSent()
@@ -148,9 +157,12 @@ package struct HubSession: Sendable {
       receive(restore)
     case (.open, .credit(let bytes)) where mode.contains(.pull):
       grant(bytes)
-    case (.open, .rowsRequest(let request)) where mode.contains(.compare) && nextRows == nil:
-      nextRows = request
-      readRows()
+    case (.open, .rowsRequest(let request)) where mode.contains(.compare) && nextInquiry == nil:
+      nextInquiry = .rows(request)
+      inquire()
+    case (.open, .previewRequest(let request)) where mode.contains(.compare) && nextInquiry == nil:
+      nextInquiry = .preview(request)
+      inquire()
     case (_, .ping(let number)):
       actions.append(.send(.pong(number)))
     case (_, .pong):
@@ -175,24 +187,25 @@ package struct HubSession: Sendable {
     actions.append(.send(.restored(Restored(through: outcome.through, declined: outcome.declined))))
   }
 
-  private mutating func readRows() {
-    guard !isSendingRows, let request = nextRows else { return }
+  private mutating func inquire() {
+    guard !isSendingRows, let inquiry = nextInquiry else { return }
     isSendingRows = true
-    nextRows = nil
-    actions.append(
-      .readRows(
-        after: request.after,
-        maximumBytes: max(
-          ProtocolLimits.minimumRowsPageBytes, min(request.maximumBytes, ProtocolLimits.rowsPageBytes))))
-  }
-
-  private mutating func answer(_ rows: Rows) {
-    actions.append(.send(.rows(rows)))
+    nextInquiry = nil
+    switch inquiry {
+    case .rows(let request):
+      actions.append(
+        .readRows(
+          after: request.after,
+          maximumBytes: max(
+            ProtocolLimits.minimumRowsPageBytes, min(request.maximumBytes, ProtocolLimits.rowsPageBytes))))
+    case .preview(let request):
+      actions.append(.preview(request, excluding: replica))
+    }
   }
 
   private mutating func rowsSent() {
     isSendingRows = false
-    readRows()
+    inquire()
   }
 
   // MARK: Handshake

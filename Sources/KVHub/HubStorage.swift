@@ -89,6 +89,9 @@ package protocol HubSpace: Sendable {
 
   /// The rows after `key` in key order, at one version: at least one, then as many as fit in about `maximumBytes`.
   func rows(after key: [UInt8]?, maximumBytes: Int) throws -> Rows
+
+  /// The versions of the newest changes of these keys, deletions too; `nil` where there is none.
+  func versions(of keys: [[UInt8]]) throws -> [Version?]
 }
 
 /// Why a storage did not do what it was asked for.

@@ -115,6 +115,10 @@ final class InMemorySpace: HubSpace {
     }
   }
 
+  func versions(of keys: [[UInt8]]) -> [Version?] {
+    state.withLock { state in keys.map { state.rows[$0]?.version } }
+  }
+
   // MARK: Waiting
 
   func advance(beyond version: Version) async throws -> Version {

@@ -68,6 +68,10 @@ final class EmbeddedSpace: HubSpace {
       isLast: page.isLast)
   }
 
+  func versions(of keys: [[UInt8]]) throws -> [Version?] {
+    try translated { try store.versions(of: keys) }
+  }
+
   // MARK: Errors
 
   private func translated<Result>(_ body: () throws -> Result) throws -> Result {

@@ -60,6 +60,12 @@ extension Message {
       request.encode(to: &head)
     case .rows(let rows):
       rows.encode(to: &head)
+    case .previewRequest(let request):
+      request.encode(to: &head)
+    case .preview(let preview):
+      preview.encode(to: &head)
+    case .fileEnd(let end):
+      end.encode(to: &head)
     case .goodbye:
       break
     }
@@ -130,6 +136,12 @@ extension Message {
       return .rowsRequest(try RowsRequest(decoding: bytes))
     case .rows:
       return .rows(try Rows(decoding: bytes))
+    case .previewRequest:
+      return .previewRequest(try PreviewRequest(decoding: bytes))
+    case .preview:
+      return .preview(try Preview(decoding: bytes))
+    case .fileEnd:
+      return .fileEnd(try FileEnd(decoding: bytes))
     case .goodbye:
       try reader.end(of: bytes)
       return .goodbye

@@ -1,7 +1,7 @@
 // The messages between a replica and a hub.
 //
 // Who sends what: hello, push, restore, rowsRequest only the replica; welcome, acknowledgement, feed, restored,
-// rows only the hub;
+// rows, preview only the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -23,6 +23,10 @@ package enum Message: Hashable, Sendable {
   case restored(Restored)
   case rowsRequest(RowsRequest)
   case rows(Rows)
+  case previewRequest(PreviewRequest)
+  case preview(Preview)
+  /// The end of an exchange file; has no place on a connection.
+  case fileEnd(FileEnd)
   /// All that was to be said has been said. The last message of its sender.
   case goodbye
 
@@ -41,6 +45,9 @@ package enum Message: Hashable, Sendable {
     case .restored: .restored
     case .rowsRequest: .rowsRequest
     case .rows: .rows
+    case .previewRequest: .previewRequest
+    case .preview: .preview
+    case .fileEnd: .fileEnd
     case .goodbye: .goodbye
     }
   }

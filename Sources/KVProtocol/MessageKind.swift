@@ -15,12 +15,16 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case goodbye = 12
   case restore = 13
   case restored = 14
+  case previewRequest = 22
+  case preview = 23
+  /// In files only.
+  case fileEnd = 24
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
-    case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored: true
-    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye: false
+    case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored, .preview: true
+    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .previewRequest, .fileEnd: false
     }
   }
 }

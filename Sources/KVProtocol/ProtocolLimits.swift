@@ -47,6 +47,13 @@ package enum ProtocolLimits {
   /// The smallest page worth a round trip; also holds any one row.
   package static let minimumRowsPageBytes = 4 << 10
 
+  // MARK: Previews
+
+  /// Commits that one preview looks through: a hundredth of a second of reading…
+  package static let previewedBytes = 8 << 20
+  /// …and when it lists keys, each of which is looked up and sent.
+  package static let previewedBytesWithKeys = 1 << 20
+
   // MARK: Names and secrets
 
   /// A space's name is a directory's name on the hub: short, and the same on every file system.

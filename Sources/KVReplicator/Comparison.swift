@@ -61,7 +61,7 @@ struct Comparer {
   func run() async throws -> Comparison {
     do {
       var messages = connection.messages.makeAsyncIterator()
-      let obstacle = try await greet(&messages)
+      let (_, obstacle) = try await greet(&messages)
       for _ in 0..<Comparer.attempts {
         guard var comparison = try await attempt(&messages) else { continue }
         comparison.obstacle = obstacle
@@ -73,9 +73,11 @@ struct Comparer {
     throw ReplicatorError(.unavailable, "the data changes while it is compared. Try again when it is quiet.")
   }
 
-  /// Gives what would end a session that synchronises.
+  /// Gives the hub's welcome, and what would end a session that synchronises.
   @concurrent
-  private func greet(_ messages: inout InboundMessages.AsyncIterator) async throws -> ReplicatorError? {
+  func greet(
+    _ messages: inout InboundMessages.AsyncIterator
+  ) async throws -> (Welcome, obstacle: ReplicatorError?) {
     let state = store.replicaState()
     var configuration = ReplicaSession.Configuration(space: space, mode: [.push, .pull], isLive: false)
     configuration.token = token
@@ -86,18 +88,21 @@ struct Comparer {
     guard case .welcome(let welcome) = try await next(&messages) else { throw unexpected }
     connection.establish(outboundFrameBytes: welcome.maximumFrameBytes)
     switch session.standing(welcome) {
-    case .resume: return nil
-    case .impossible(let error): return error
+    case .resume: return (welcome, nil)
+    case .impossible(let error): return (welcome, error)
     case .hubRestored:
-      return ReplicatorError(
+      let obstacle = ReplicatorError(
         .hubRestored,
         "the hub was restored to an older state: it has version \(welcome.common.version) of what this store has pulled, and "
           + "version \(welcome.lastApplied) of what it wrote. Synchronise: what the hub lacks is brought back to it.")
-    case .replicaRestored: return replicaRestored
+      return (welcome, obstacle)
+    case .replicaRestored: return (welcome, replicaRestored)
     case .ahead:
       // If the log no longer has that version, nothing can be said.
-      guard let found = try? store.foundDigest(at: welcome.lastApplied, welcome.appliedKind) else { return nil }
-      return found.compared == welcome.appliedDigest ? nil : replicaRestored
+      guard let found = try? store.foundDigest(at: welcome.lastApplied, welcome.appliedKind) else {
+        return (welcome, nil)
+      }
+      return (welcome, found.compared == welcome.appliedDigest ? nil : replicaRestored)
     }
   }
 
@@ -174,7 +179,7 @@ struct Comparer {
   }
 
   @concurrent
-  private func next(_ messages: inout InboundMessages.AsyncIterator) async throws -> Message {
+  func next(_ messages: inout InboundMessages.AsyncIterator) async throws -> Message {
     while let message = try await messages.next() {
       switch message {
       case .ping(let number): try await connection.send(.pong(number))
@@ -185,7 +190,7 @@ struct Comparer {
     throw ReplicatorError(.unreachable, "the hub closed the connection")
   }
 
-  private var unexpected: ReplicatorError {
+  var unexpected: ReplicatorError {
     ReplicatorError(.protocolViolation, "the hub answered with something else. Upgrade the older side.")
   }
 }

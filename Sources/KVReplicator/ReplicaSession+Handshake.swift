@@ -118,7 +118,9 @@ extension ReplicaSession {
     guard welcome.lastApplied > state.shipped, let digest = found?.log else { return begin() }
     push.sentThrough = welcome.lastApplied
     push.decidedThrough = welcome.lastApplied
-    push.note(welcome.acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes)
+    push.note(
+      OutboundPush.Decision(
+        acknowledgement: welcome.acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes))
     begin()
   }
 

@@ -90,8 +90,8 @@ extension ReplicaSession {
     count(outcome)
     pull.credit += pull.applyingBytes
     actions.append(.send(.credit(pull.applyingBytes)))
-    // A resolution is a new local commit.
-    if outcome.conflicts > 0 { pushAlso(through: state.local.version) }
+    // A resolution is a new local commit, also that of two equal writes whose later time stands.
+    if outcome.resolutions > 0 { pushAlso(through: state.local.version) }
     proceed()
   }
 }

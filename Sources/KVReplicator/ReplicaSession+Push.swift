@@ -12,6 +12,8 @@ struct OutboundPush: Sendable {
     var digest: Digest
     var localChanges: Int
     var localBytes: Int
+    /// Those of the changes that were not sent.
+    var superseded: Int
   }
 
   /// Decided, and not yet recorded.
@@ -20,6 +22,7 @@ struct OutboundPush: Sendable {
     var digest: Digest
     var localChanges: Int
     var localBytes: Int
+    var superseded = 0
   }
 
   /// Bytes the hub still takes; a push may overdraw it.
@@ -59,18 +62,18 @@ struct OutboundPush: Sendable {
   var hasUndecided: Bool { !inFlight.isEmpty || decision != nil }
 
   /// Decisions are cumulative: one that waits takes the next one in.
-  mutating func note(_ acknowledgement: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int) {
+  mutating func note(_ next: Decision) {
     guard var waiting = decision else {
-      decision = Decision(
-        acknowledgement: acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes)
+      decision = next
       return
     }
-    waiting.acknowledgement.through = acknowledgement.through
-    waiting.acknowledgement.exceptions += acknowledgement.exceptions
-    waiting.acknowledgement.head = acknowledgement.head
-    waiting.digest = digest
-    waiting.localChanges += localChanges
-    waiting.localBytes += localBytes
+    waiting.acknowledgement.through = next.acknowledgement.through
+    waiting.acknowledgement.exceptions += next.acknowledgement.exceptions
+    waiting.acknowledgement.head = next.acknowledgement.head
+    waiting.digest = next.digest
+    waiting.localChanges += next.localChanges
+    waiting.localBytes += next.localBytes
+    waiting.superseded += next.superseded
     decision = waiting
   }
 }
@@ -160,7 +163,7 @@ extension ReplicaSession {
     push.inFlight.append(
       OutboundPush.InFlight(
         through: read.segment.through, digest: read.segment.digest, localChanges: read.localChanges,
-        localBytes: read.localBytes))
+        localBytes: read.localBytes, superseded: read.localChanges - read.segment.changeCount))
     actions.append(.send(.push(message)))
   }
 
@@ -173,8 +176,10 @@ extension ReplicaSession {
     head = max(head, acknowledgement.head)
     push.decidedThrough = acknowledgement.through
     push.note(
-      acknowledgement, digest: last.digest, localChanges: decided.reduce(0) { $0 + $1.localChanges },
-      localBytes: decided.reduce(0) { $0 + $1.localBytes })
+      OutboundPush.Decision(
+        acknowledgement: acknowledgement, digest: last.digest,
+        localChanges: decided.reduce(0) { $0 + $1.localChanges },
+        localBytes: decided.reduce(0) { $0 + $1.localBytes }, superseded: decided.reduce(0) { $0 + $1.superseded }))
     push.inFlight.removeFirst(decided.count)
     proceed()
   }
@@ -202,6 +207,7 @@ extension ReplicaSession {
   mutating func count(_ outcome: Acknowledged) {
     report.pushedChanges += push.recording?.localChanges ?? 0
     report.pushedBytes += push.recording?.localBytes ?? 0
+    report.supersededChanges += push.recording?.superseded ?? 0
     report.reoffered += outcome.reoffered
     push.recording = nil
   }

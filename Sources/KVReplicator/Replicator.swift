@@ -24,6 +24,8 @@ public final class Replicator: Sendable, Service {
   public struct Configuration: Sendable {
     /// What becomes of conflicts. Replicas of one space should all use the same policy.
     public var policy = ConflictPolicy.lastWriterWins
+    /// Whether commits that were overwritten here before they could be shipped are shipped all the same.
+    public var history = ShippedHistory.latest
     /// Presented to the hub; at most 4,096 bytes, else every call throws ``ReplicatorError/Code/notAuthorized``.
     public var token: [UInt8] = []
     /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
@@ -159,8 +161,8 @@ public final class Replicator: Sendable, Service {
     try checkToken()
     let connection = try await cancelWhenGracefulShutdown { try await self.connect() }
     let runner = SessionRunner(
-      store: store, policy: configuration.policy, configuration: session, connection: connection,
-      progress: configuration.progress, caughtUp: configuration.caughtUp)
+      store: store, history: configuration.history, policy: configuration.policy, configuration: session,
+      connection: connection, progress: configuration.progress, caughtUp: configuration.caughtUp)
     return try await runner.run()
   }
 
@@ -192,6 +194,31 @@ public final class Replicator: Sendable, Service {
   /// `invalidSpace`, `notAuthorized`, `differentHub`, `hubCorrupt`, `unsupported`, `protocolViolation`; `StoreError`:
   /// `closed`, `corrupt`, `system`; `CancellationError`.
   public func compare() async throws -> Comparison {
+    try await inquire { try await $0.run() }
+  }
+
+  /// What a session in this direction would do: how much would be sent and would come, and how many conflicts are to be
+  /// expected. Changes neither side: no space is made, no cursor moved, and a session of the store, here or elsewhere, is
+  /// not disturbed. Works on a store that is open read-only.
+  ///
+  /// Reads the backlog as pushing does, and has the hub look through what it would feed. Memory is bounded, whatever there
+  /// is on either side. That store or hub was restored or copied is not thrown but told by ``SyncPlan/obstacle``; a space that
+  /// the session would make, by ``SyncPlan/createsSpace``.
+  ///
+  /// Throws ``ReplicatorError``: `unreachable`, `unavailable`, `unknownSpace`, `invalidSpace`, `notAuthorized`,
+  /// `differentHub`, `hubCorrupt`, `unsupported`, `protocolViolation`; `StoreError`: `closed`, `corrupt`, `system`;
+  /// `CancellationError`.
+  public func plan(_ direction: Direction = .both) async throws -> SyncPlan {
+    try await inquire { [configuration] comparer in
+      try await Planner(
+        comparer: comparer, history: configuration.history, segmentBytes: configuration.segmentBytes,
+        direction: direction
+      ).run()
+    }
+  }
+
+  /// Connects to ask, and not to synchronise.
+  private func inquire<Answer: Sendable>(_ body: (Comparer) async throws -> Answer) async throws -> Answer {
     try checkToken()
     let connection = try await connect()
     defer { connection.close() }
@@ -203,7 +230,7 @@ public final class Replicator: Sendable, Service {
     defer { watch.cancel() }
     let comparer = Comparer(store: store, space: hub.space, token: configuration.token, connection: connection)
     do {
-      return try await comparer.run()
+      return try await body(comparer)
     } catch let error as ReplicatorError where connection.silence >= ProtocolLimits.idleLimit {
       throw ReplicatorError(error.code, ReplicaSession.silent(for: connection.silence))
     } catch {

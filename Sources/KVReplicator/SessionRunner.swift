@@ -55,6 +55,7 @@ final class SessionRunner: Sendable {
   private static let farewell = Duration.seconds(1)
 
   private let store: Store
+  private let pushes: PushReader
   private let policy: ConflictPolicy
   private let configuration: ReplicaSession.Configuration
   private let connection: Connection
@@ -67,10 +68,13 @@ final class SessionRunner: Sendable {
 
   /// `progress` is told how far the session is, and `caughtUp` when it first has nothing left; they must not block.
   init(
-    store: Store, policy: ConflictPolicy, configuration: ReplicaSession.Configuration, connection: Connection,
-    progress: @escaping @Sendable (SyncReport) -> Void, caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
+    store: Store, history: ShippedHistory = .latest, policy: ConflictPolicy,
+    configuration: ReplicaSession.Configuration,
+    connection: Connection, progress: @escaping @Sendable (SyncReport) -> Void,
+    caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
   ) {
     self.store = store
+    pushes = PushReader(store, history: history)
     self.policy = policy
     self.configuration = configuration
     self.connection = connection
@@ -244,9 +248,9 @@ final class SessionRunner: Sendable {
         return .digest(digest, localChanges: counts.0, localBytes: counts.1)
       }
     case .readPush(let after, let maximumBytes):
-      return try await blocking {
+      return try await blocking { [pushes] in
         let state = store.replicaState()
-        return .pushRead(try store.pushSegment(after: after, maximumBytes: maximumBytes), state: state)
+        return .pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
       }
     case .acknowledge(let acknowledgement, let digest, let changes, let bytes, let epoch):
       let outcome = try await store.acknowledge(

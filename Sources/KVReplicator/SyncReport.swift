@@ -6,6 +6,9 @@ public struct SyncReport: Sendable, Hashable {
   public var pushedChanges = 0
   /// Their key and value bytes.
   public var pushedBytes = 0
+  /// Those of the changes that were not sent: of commits that ``ShippedHistory/latest`` passes over, and changes that had
+  /// lost a conflict.
+  public var supersededChanges = 0
   /// Commits of others applied here.
   public var pulledCommits = 0
   /// Their changes.
@@ -27,6 +30,7 @@ public struct SyncReport: Sendable, Hashable {
   mutating func add(_ other: SyncReport) {
     pushedChanges += other.pushedChanges
     pushedBytes += other.pushedBytes
+    supersededChanges += other.supersededChanges
     pulledCommits += other.pulledCommits
     pulledChanges += other.pulledChanges
     pulledBytes += other.pulledBytes

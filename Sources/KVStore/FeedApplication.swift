@@ -22,6 +22,8 @@ package struct FeedOutcome: Sendable, Equatable {
   package var changes = 0
   package var bytes = 0
   package var conflicts = 0
+  /// Keys whose local side stands, or a merged value, in a new local commit.
+  package var resolutions = 0
   /// False: the same feed has to be applied once more, for what did not fit.
   var isComplete = true
 }
@@ -154,6 +156,7 @@ extension GroupWriter {
     for (author, version) in authors { try putKnown(version, of: author) }
     try resolve(&contests.all, policy)
     outcome.conflicts = contests.all.count { $0.outcome.isJournaled }
+    outcome.resolutions = contests.all.count { $0.resolution != nil }
     if outcome.isComplete {
       append(CursorRecord(Position(identity: epoch, version: feed.through, digest: feed.digest)))
     } else if state.hubEpoch == .zero {

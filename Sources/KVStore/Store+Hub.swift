@@ -69,6 +69,11 @@ extension Store {
     return feed
   }
 
+  /// The versions of the newest changes of these keys, deletions too; nil where there is none.
+  package func versions(of keys: [[UInt8]]) throws -> [Version?] {
+    try read { snapshot in try keys.map { try snapshot.row(of: $0.bytes)?.version } }
+  }
+
   /// Live rows after `key` in key order.
   package func rowsPage(after key: [UInt8]?, maximumBytes: Int) throws -> RowsPage {
     try read { snapshot in

@@ -117,36 +117,11 @@ extension Store {
     return counts
   }
 
-  /// The next run of pending commits after `after` (the version that the hub expects to continue from), void changes
-  /// taken out; at least one commit, and no more than `maximumBytes` unless a single commit is larger. nil: none.
-  package func pushSegment(after: Version, maximumBytes: Int) throws -> PushSegment? {
-    try shipOnlyDurable()
-    return try read { snapshot in
-      let state = try snapshot.state
-      let start = max(after, state.acknowledged)
-      guard state.hasPending, start < state.version else { return nil }
-      let voids = state.voidThrough > state.acknowledged ? snapshot : nil
-      var push = PushSegment(
-        segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
-        cursor: state.cursor, localChanges: 0, localBytes: 0)
-      push.segment.records.reserveCapacity(maximumBytes)
-      try withStream(after: start, through: state.position) { stream in
-        reading: while stream.version < state.version {
-          let taken = try stream.next(through: state.position) { entry, bytes in
-            guard state.isLocal(entry.header) else { return true }
-            let size = push.segment.records.count + entry.record.count
-            if push.localChanges > 0, size > maximumBytes { return false }
-            try push.append(
-              entry, in: bytes, voids: entry.header.version <= state.voidThrough ? voids : nil, as: state.incarnation)
-            return true
-          }
-          if taken != .passed { break reading }
-        }
-        push.segment.through = stream.version
-        push.segment.digest = try stream.digest
-      }
-      return push.localChanges > 0 ? push : nil
-    }
+  /// The next run of pending commits after `after`, as ``PushReader`` reads it; for one run only.
+  package func pushSegment(
+    after: Version, maximumBytes: Int, history: ShippedHistory = .latest
+  ) throws -> PushSegment? {
+    try PushReader(self, history: history).next(after: after, maximumBytes: maximumBytes)
   }
 
   /// Records what the hub has decided. `localChanges` and `localBytes` count the local changes that it newly covers;
@@ -228,6 +203,7 @@ extension Store {
       total.changes += outcome.changes
       total.bytes += outcome.bytes
       total.conflicts += outcome.conflicts
+      total.resolutions += outcome.resolutions
       if outcome.isComplete { return total }
     }
   }
@@ -239,45 +215,5 @@ extension Store {
 
   func published<Result>(_ body: () throws -> Result) throws -> Result {
     do { return try body() } catch { throw StoreError.published(error, path: path) }
-  }
-}
-
-extension PushSegment {
-  /// Adds a local commit; with `voids`, without the changes that lost a conflict. What a former incarnation wrote is
-  /// pushed as of the present one: under the former one the hub has other commits.
-  fileprivate mutating func append(
-    _ entry: CommitStream.Entry, in bytes: RawSpan, voids: Snapshot?, as incarnation: Identity
-  ) throws {
-    localChanges += entry.header.changeCount
-    localBytes += entry.payloadBytes
-    guard let voids, let kept = try entry.changesNotVoid(in: bytes, voids) else {
-      segment.records.append(bytes.extracting(entry.record))
-      if entry.header.origin != incarnation {
-        segment.records.replaceOrigin(with: incarnation, ofRecordAt: segment.records.count - entry.record.count)
-      }
-      segment.changeCount += entry.header.changeCount
-      return
-    }
-    guard kept.count > 0 else { return }
-    var header = entry.header
-    header.origin = incarnation
-    segment.records.append(commit: header, changes: kept, in: bytes)
-    segment.changeCount += kept.count
-  }
-}
-
-extension CommitStream.Entry {
-  /// The changes that may be shipped; nil when all may.
-  fileprivate func changesNotVoid(in bytes: RawSpan, _ snapshot: Snapshot) throws -> [Range<Int>]? {
-    var kept: [Range<Int>] = []
-    var cursor = ChangeCursor(view)
-    while let change = try cursor.next(in: bytes) {
-      let key = bytes.extracting(change.key).copied()
-      let voidThrough = try snapshot.bytes(\.voids, key).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
-      if voidThrough < header.version {
-        kept.append(change.key.lowerBound - ChangeEncoding.headerByteCount..<change.value.upperBound)
-      }
-    }
-    return kept.count == header.changeCount ? nil : kept
   }
 }

@@ -115,6 +115,17 @@ extension StoreLimits {
   static let deletedKeysPerPage = 1_024
   /// Rows that it looks at for them, tombstones of earlier deletions included.
   static let lookedAtPerPage = 64 << 10
+
+  // Coalescing, see `PushReader`.
+
+  /// Up to so many pending changes are looked up one by one, whatever the store is like: some milliseconds.
+  static let lookedUpChanges = 4_096
+  /// Of more, all rows are walked once instead, if the store has at most so many for each of the changes.
+  static let surveyedRowsPerChange = 8
+  /// Versions that one walk tells of: 8 MB of bits.
+  static let surveyedVersions = 64 << 20
+  /// Log that is read for one run at most, however little of it is to be shipped: some hundredths of a second.
+  static let pushReadBytes = 16 << 20
 }
 
 extension StoreLimits {

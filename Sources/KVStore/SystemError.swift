@@ -3,7 +3,7 @@
 import Foundation
 
 extension StoreError.Code {
-  init(errno number: Int32) {
+  package init(errno number: Int32) {
     switch number {
     case ENOENT, ENOTDIR: self = .noStore
     case EACCES, EPERM, EROFS: self = .notAllowed

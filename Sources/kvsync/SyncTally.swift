@@ -46,6 +46,7 @@ final class SyncTally: Sendable {
     var sum = first
     sum.pushedChanges += second.pushedChanges
     sum.pushedBytes += second.pushedBytes
+    sum.supersededChanges += second.supersededChanges
     sum.pulledCommits += second.pulledCommits
     sum.pulledChanges += second.pulledChanges
     sum.pulledBytes += second.pulledBytes

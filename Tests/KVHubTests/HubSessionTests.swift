@@ -36,6 +36,7 @@ struct Driver {
     case .read(let after, _, _): "read \(after)"
     case .awaitHead(let version): "await \(version)"
     case .readRows: "readRows"
+    case .preview: "preview"
     case .close: "close"
     }
   }

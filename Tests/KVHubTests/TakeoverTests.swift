@@ -181,6 +181,7 @@ private struct HesitantSpace: HubSpace {
   func rows(after key: [UInt8]?, maximumBytes: Int) throws -> Rows {
     try space.rows(after: key, maximumBytes: maximumBytes)
   }
+  func versions(of keys: [[UInt8]]) throws -> [Version?] { try space.versions(of: keys) }
   func admit(
     _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement {

@@ -24,6 +24,16 @@ import Testing
     return hello
   }
 
+  static var preview: Preview {
+    var preview = Preview(through: 9, head: 12)
+    preview.commits = 3
+    preview.changes = 4
+    preview.bytes = 5
+    preview.segments = 1
+    preview.keys = [Preview.Key(key: [0x6B], hash: digest, isDeletion: true)]
+    return preview
+  }
+
   static var messages: [(Message, String)] {
     [
       (
@@ -99,6 +109,22 @@ import Testing
         "1c000000 0e 00 0000 26003879 0200000000000000010000000200000000000000"
       ),
       (.goodbye, "08000000 0c 00 0000 c3661a70"),
+      (
+        .previewRequest(PreviewRequest(after: 9, wantsKeys: true)),
+        "14000000 16 00 0000 a71f46fe 0900000000000000 01000000"
+      ),
+      (
+        .preview(preview),
+        """
+        4c000000 17 00 0000 6451b54d
+        09000000000000000c000000000000000300000000000000040000000000000005000000000000000100000001000000
+        030303030303030303030303030303030101006b
+        """
+      ),
+      (
+        .fileEnd(FileEnd(frames: 2, digest: digest)),
+        "20000000 18 00 0000 7c4a7c64 0200000000000000 03030303030303030303030303030303"
+      ),
     ]
   }
 

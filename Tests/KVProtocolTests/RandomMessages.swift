@@ -74,6 +74,19 @@ extension SeededGenerator {
     case .rows:
       let rows = (0..<Int.random(in: 0...6, using: &self)).map { _ in RowHash(key: bytes(1...20), hash: digest()) }
       return .rows(Rows(version: next(), digest: digest(), rows: rows, isLast: Bool.random(using: &self)))
+    case .previewRequest:
+      return .previewRequest(PreviewRequest(after: next(), wantsKeys: Bool.random(using: &self)))
+    case .preview:
+      var preview = Preview(through: next(), head: next())
+      preview.commits = below(1_000)
+      preview.changes = below(1_000_000)
+      preview.bytes = below(1 << 40)
+      preview.segments = below(1_000)
+      preview.keys = (0..<below(6)).map { _ in
+        Preview.Key(key: bytes(1...20), hash: digest(), isDeletion: Bool.random(using: &self))
+      }
+      return .preview(preview)
+    case .fileEnd: return .fileEnd(FileEnd(frames: next(), digest: digest()))
     case .goodbye: return .goodbye
     }
   }

@@ -32,6 +32,7 @@ struct ModelStore {
   }
 
   let identity: Identity
+  var history = ShippedHistory.latest
   var commits: [Commit] = []
   var digests: [Digest]
   var rows: [[UInt8]: Row] = [:]
@@ -51,6 +52,8 @@ struct ModelStore {
   /// Values that a later local write of the same key replaced before any conflict.
   var overwritten: [[UInt8]] = []
   var lastTime: UInt64 = 0
+  /// Local changes that were not shipped because later ones had overwritten them.
+  var passedOver = 0
 
   init(identity: Identity) {
     self.identity = identity
@@ -124,7 +127,7 @@ struct ModelStore {
     return commits[Int(start)..<Int(through)].reduce(0) { $0 + ($1.origin == identity ? $1.changes.count : 0) }
   }
 
-  func pushSegment(after: Version, maximumBytes: Int) -> PushSegment? {
+  mutating func pushSegment(after: Version, maximumBytes: Int) -> PushSegment? {
     let start = max(after, acknowledged)
     guard hasPending, start < version else { return nil }
     var push = PushSegment(
@@ -133,9 +136,13 @@ struct ModelStore {
     for (index, commit) in commits.enumerated().dropFirst(Int(start)) {
       let version = Version(index + 1)
       if commit.origin == identity {
-        let kept = commit.changes.filter { voids[$0.key, default: 0] < version }
+        var kept = commit.changes.filter { voids[$0.key, default: 0] < version }
+        if history == .latest, !kept.contains(where: { isCurrent($0.key, version) }) {
+          passedOver += kept.count
+          kept = []
+        }
         let core = ModelStore.core(identity, version, commit.time, commit.flags, kept)
-        if push.localChanges > 0, push.segment.records.count + core.count > maximumBytes { break }
+        if push.localChanges > 0, !kept.isEmpty, push.segment.records.count + core.count > maximumBytes { break }
         push.localChanges += commit.changes.count
         if !kept.isEmpty {
           push.segment.records += ModelStore.record(version: version, serverVersion: 0, core: core)
@@ -146,6 +153,11 @@ struct ModelStore {
     }
     push.segment.digest = digests[Int(push.segment.through)]
     return push.localChanges > 0 ? push : nil
+  }
+
+  /// Whether no later commit of this store changed the key.
+  private func isCurrent(_ key: [UInt8], _ version: Version) -> Bool {
+    rows[key].map { $0.origin != identity || $0.version <= version } ?? true
   }
 
   mutating func acknowledge(
@@ -204,6 +216,10 @@ struct ModelStore {
       for meeting in meetings {
         if meeting.local.value == meeting.remote {
           voids[meeting.key] = meeting.local.version
+          // The later of two equal writes has its say against a third: its time must reach the others.
+          guard (meeting.local.time, identity) > (remote.time, remote.origin) else { continue }
+          winners[meeting.local.version, default: (meeting.local.time, [])].1
+            .append(Change(key: meeting.key, value: meeting.local.value))
         } else if (meeting.local.time, identity) > (remote.time, remote.origin) {
           outcome.conflicts += 1
           if let value = meeting.remote { journal.append(value) }
@@ -215,6 +231,7 @@ struct ModelStore {
           voids[meeting.key] = meeting.local.version
         }
       }
+      outcome.resolutions += winners.values.reduce(0) { $0 + $1.1.count }
       for (_, winner) in winners.sorted(by: { $0.key < $1.key }) {
         append(winner.1, time: winner.0, flags: .resolution)
       }

@@ -148,6 +148,8 @@ import Testing
     let proxy = try await CuttingProxy.start(to: hub)
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
     let cut = HubAddress(host: "127.0.0.1", port: proxy.port, space: "space")
+    var configuration = Replicator.Configuration.small
+    configuration.history = .every
     var failures = 0
     var pushed = 0
     for round in 0..<80 {
@@ -157,7 +159,7 @@ import Testing
       proxy.limit(random.chance(50) ? .init(toHub: bytes) : .init(toReplica: bytes))
       for store in [a, b] {
         do {
-          let report = try await Replicator(store, hub: cut, configuration: .small).syncOnce()
+          let report = try await Replicator(store, hub: cut, configuration: configuration).syncOnce()
           if store === a { pushed += report.pushedChanges }
         } catch let error as ReplicatorError {
           #expect(error.isTransient, "\(error)")
@@ -167,7 +169,9 @@ import Testing
     }
     #expect(failures > 20)
     proxy.limit(.init())
-    for store in [a, b, a] { pushed += try await Replicator(store, hub: cut).syncOnce().pushedChanges }
+    for store in [a, b, a] {
+      pushed += try await Replicator(store, hub: cut, configuration: configuration).syncOnce().pushedChanges
+    }
     #expect(try contents(a) == contents(b))
     #expect(a.counters().pendingChanges == 0 && b.counters().pendingChanges == 0)
     let comparison = try await Replicator(a, hub: try hub.address()).compare()

@@ -179,6 +179,8 @@ final class SimulatedLink {
       return .read(space.feed(after: version, excluding: replica, maximumBytes: maximumBytes))
     case .awaitHead: return .headMoved(space.head().version)
     case .readRows(let key, let maximumBytes): return .rows(space.rows(after: key, maximumBytes: maximumBytes))
+    case .preview(let request, let replica):
+      return .previewed(try space.preview(request, excluding: replica))
     case .send, .establish, .close: preconditionFailure("not work")
     }
   }

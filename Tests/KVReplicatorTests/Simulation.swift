@@ -24,6 +24,10 @@ struct Simulation {
   private let space: InMemorySpace
   private var replicas: [Replica] = []
   private var written: [(key: [UInt8], value: [UInt8])] = []
+  /// Of each key, the write that is to stand in the end, whatever is shipped of the others.
+  private var latest: [[UInt8]: (time: HybridTime, writer: Identity, value: [UInt8]?)] = [:]
+  /// Local changes that no replica has shipped, because later ones had overwritten them.
+  var passedOver: Int { replicas.reduce(0) { $0 + $1.store.passedOver } }
   private var clock: UInt64 = 1_000
   private let keyCount: Int
 
@@ -32,7 +36,8 @@ struct Simulation {
     space = InMemorySpace(epoch: Identity(high: 7, low: random.next()))
     keyCount = 1 + random.below(6)
     for number in 0..<count {
-      let store = ModelStore(identity: Identity(high: UInt64(number + 1), low: random.next()))
+      var store = ModelStore(identity: Identity(high: UInt64(number + 1), low: random.next()))
+      store.history = random.chance(75) ? .latest : .every
       replicas.append(Replica(store: store, durable: store))
     }
   }
@@ -78,6 +83,12 @@ struct Simulation {
     // Clocks are not in step: replica 0 is always behind.
     replicas[index].store.write(changes, clock: index == 0 ? clock / 2 : clock)
     replicas[index].durable = replicas[index].store
+    let store = replicas[index].store
+    for change in changes {
+      let time = HybridTime(rawValue: store.lastTime)
+      if let other = latest[change.key], (other.time, other.writer) > (time, store.identity) { continue }
+      latest[change.key] = (time, store.identity, change.value)
+    }
   }
 
   private mutating func connect(_ index: Int, mode: SessionMode, isLive: Bool) {
@@ -174,6 +185,7 @@ struct Simulation {
       }
       last[commit.origin] = commit.originVersion
     }
+    guard hubRows == latest.mapValues(\.value) else { throw Failure("a write stands that was not the latest") }
     for replica in replicas {
       guard replica.store.rows.mapValues(\.value) == hubRows else { throw Failure("a replica and the hub differ") }
       guard replica.store.localChanges == replica.store.acknowledgedChanges else {

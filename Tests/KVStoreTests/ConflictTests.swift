@@ -58,7 +58,8 @@ import Testing
   func manyEditsOneConflict() async throws {
     let stores = try replicas(2)
     for number in 0..<300 { try stores[0].putBlocking("\(number)", for: "k") }
-    while try await exchange.push(stores[0]) {}
+    let every = Exchange(hub: hub, history: .every)
+    while try await every.push(stores[0]) {}
     try stores[1].putBlocking([UInt8](repeating: 1, count: 1 << 20), for: "k")
     let before = try stores[1].information().logBytes
     try await Exchange(hub: hub, segmentBytes: 1 << 20).settle([stores[1]], policy: .lastWriterWins)

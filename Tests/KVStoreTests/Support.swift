@@ -19,12 +19,15 @@ func text(_ bytes: [UInt8]?) -> String? { bytes.map { String(decoding: $0, as: U
 struct Exchange {
   let hub: Store
   var segmentBytes = 2_000
+  var history = ShippedHistory.latest
+  var tuning = PushReader.Tuning()
 
   /// Sends one run; with `losesAcknowledgement` the replica never hears of it. Returns whether there was one.
   func push(_ replica: Store, losesAcknowledgement: Bool = false) async throws -> Bool {
     let state = replica.replicaState()
     guard state.holdUntil == 0,
-      let push = try replica.pushSegment(after: state.shipped, maximumBytes: segmentBytes)
+      let push = try PushReader(replica, history: history, tuning: tuning)
+        .next(after: state.shipped, maximumBytes: segmentBytes)
     else { return false }
     let ack = try await hub.admit(
       push, from: replica.incarnation, confirmed: state.shipped)

@@ -102,6 +102,39 @@ struct SyncTests {
     #expect(await hub.end() == 0)
   }
 
+  @Test("plan and sync --dry-run say what sync then does, and change nothing")
+  func plan() async throws {
+    let hub = try await Hub(place)
+    let first = try await place.store("first", rows(0..<40, "old") + rows(0..<30, "new"))
+    let second = try await place.store("second", rows(35..<38, "second"))
+    let missing = try await place.run("plan", first, hub.url(), "--json")
+    #expect(try missing.status == 0 && missing.object()["createsSpace"] as? Bool == true)
+    #expect(!FileManager.default.fileExists(atPath: place.file("hub/spaces/space")))
+    #expect(try await sync(first, hub).status == 0)
+    for number in 0..<5 { try await place.run("put", first, "key/1", "\(number)") }
+    let info = try await place.run("info", second, "--json").output
+    for arguments in [["plan"], ["sync", "--dry-run"]] {
+      let plan = try await place.run(
+        Workplace.tool, arguments + [second, hub.url(), "--json"], input: [])
+      #expect(plan.status == 3, "\(plan.messages)")
+      #expect(try number("expectedConflicts", plan) == 3 && number("sendChanges", plan) == 3)
+      #expect(try number("receiveChanges", plan) == 70)
+    }
+    #expect(try await place.run("info", second, "--json").output == info)
+    let plan = try await place.run("plan", first, hub.url(), "--json")
+    #expect(try number("pending", plan) == 5 && number("superseded", plan) == 4 && number("sendCommits", plan) == 1)
+    let text = try await place.run("plan", first, hub.url())
+    #expect(text.lines.count == 3 && text.text.contains("send     1 change in 1 commit"), "\(text.text)")
+    let every = try await place.run("plan", first, hub.url(), "--json", "--history", "every", "--push")
+    #expect(try number("superseded", every) == 0 && number("sendCommits", every) == 5)
+    let synced = try await sync(first, hub)
+    #expect(try number("pushed", synced) == 5 && number("superseded", synced) == 4)
+    let pulled = try await sync(second, hub, "--pull")
+    #expect(try number("pulled", pulled) == 71 && number("conflicts", pulled) == 3)
+    #expect(try await place.run("sync", second, hub.url(), "--dry-run", "--continuous").status == 64)
+    #expect(await hub.end() == 0)
+  }
+
   @Test("The policy decides", arguments: [("localWins", "mine"), ("remoteWins", "theirs"), ("lastWriterWins", "mine")])
   func policies(_ policy: String, _ winner: String) async throws {
     let theirs = try await place.store("theirs")

@@ -16,6 +16,9 @@ struct Sync: ToolCommand {
       hub and when it has caught up. What could not be sent stays pending; run it
       again.
 
+      Of what was overwritten here before it was sent, nothing is sent, unless
+      --history every asks for it; transactions are sent whole.
+
       Policies for keys that two replicas changed without knowing of each other:
       lastWriterWins (default), localWins, remoteWins. The value that lost is kept:
       kvsync conflicts.
@@ -42,16 +45,23 @@ struct Sync: ToolCommand {
   @Flag(help: "Only send.") var push = false
   @Flag(help: "Only receive.") var pull = false
   @Flag(help: "Go on until a signal.") var continuous = false
+  @Flag(help: "Only say what would go and come, as kvsync plan does.") var dryRun = false
   @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
+  @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
+  var history = History.latest
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if push, pull {
       throw ValidationError("--push and --pull exclude each other; without both, both directions are used.")
     }
+    if dryRun, continuous { throw ValidationError("--dry-run and --continuous exclude each other.") }
   }
 
+  private var direction: Replicator.Direction { push ? .push : pull ? .pull : .both }
+
   func execute() async throws -> ExitStatus {
+    if dryRun { return try await Plan.execute(self, target, hub, direction, history) }
     let store = try await target.openForWriting()
     return try await withStore(store) { store in
       let tally = SyncTally(pendingAtStart: store.counters().pendingChanges)
@@ -59,7 +69,6 @@ struct Sync: ToolCommand {
       let replicator = Replicator(store, hub: hub, configuration: configuration(tally, news))
       var failure: (any Error)?
       do {
-        let direction: Replicator.Direction = push ? .push : pull ? .pull : .both
         if continuous {
           try await Signals.run(ContinuousReplicator(replicator: replicator, direction: direction))
         } else {
@@ -84,6 +93,7 @@ struct Sync: ToolCommand {
   private func configuration(_ tally: SyncTally, _ news: SyncNews) -> Replicator.Configuration {
     var configuration = Replicator.Configuration()
     configuration.policy = policy.conflictPolicy
+    configuration.history = history.shipped
     configuration.progress = { tally.update($0) }
     configuration.retrying = { error, wait in
       tally.endSession()
@@ -106,6 +116,7 @@ struct Sync: ToolCommand {
       out.beginObject()
       out.member("pushed", report.pushedChanges)
       out.member("pushedBytes", report.pushedBytes)
+      out.member("superseded", report.supersededChanges)
       out.member("pulled", report.pulledChanges)
       out.member("pulledBytes", report.pulledBytes)
       out.member("conflicts", report.conflicts)
@@ -116,7 +127,9 @@ struct Sync: ToolCommand {
       out.member("changesPerSecond", Int(Amount.perSecond(changes, in: elapsed)))
       out.endObject()
     } else {
-      out.append("pushed \(Amount.count(report.pushedChanges, "change")) (\(Amount.bytes(report.pushedBytes))), ")
+      let unsent = report.supersededChanges
+      out.append("pushed \(Amount.count(report.pushedChanges, "change")) (\(Amount.bytes(report.pushedBytes))")
+      out.append(unsent > 0 ? "; \(Amount.count(unsent)) superseded and not sent), " : "), ")
       out.append("pulled \(Amount.count(report.pulledChanges)) (\(Amount.bytes(report.pulledBytes))), ")
       out.append("\(Amount.count(report.conflicts, "conflict")), \(Amount.count(pending)) still pending: ")
       out.append("\(Amount.decimal(Amount.seconds(elapsed), places: 2)) s, \(Amount.rate(changes, in: elapsed))\n")

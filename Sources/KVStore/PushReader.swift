@@ -1,0 +1,215 @@
+// Reads a replica's log for shipping: runs of pending commits, without those that need not travel.
+//
+// What need not travel
+// - A *void* change, which lost a conflict, is taken out of its commit, in either history.
+// - With `ShippedHistory.latest`, a commit is passed over when nothing of it is current: each of its changes is void, or
+//   was overwritten by a later local change. A commit of which anything is current goes whole, less what is void.
+//
+// Why nothing vanishes by that
+// - A local change c of a key that is not current was followed by a local change or by a remote one. A remote change that
+//   meets a pending local one makes void what was written of the key until then, c too, and c is shipped in neither history.
+// - Otherwise a later local change d of the key exists, and it stays in the log after c until the hub has decided it. So c
+//   is needed only if d does not get to the hub. d is either passed over for a later change still, and the last in that row
+//   is current; or it is void, and then so is c, since a void reaches back to all versions before; or the hub finds it
+//   stale: then what is current of it is offered again under a new version, which is the later change from then on; or it
+//   waits for a pull with the re-offers before it (`holdUntil`), and what has not travelled stays pending.
+// - A change that the hub refuses is decided, and so is what was passed over for it: the hub judges what is current, and
+//   keeps what it had. Nobody's last word is lost by that, as it is parked with the reason; a program whose hub is to judge
+//   every value, and to keep the last good one, ships `ShippedHistory.every`.
+// - A resolution and a re-offer are local commits: they are later changes of their keys, and are overwritten like others.
+// - What a restored hub has lost is pending again, and judged alike: of a commit that was stale, and offered again, nothing
+//   is current, so it is not pushed beside what was offered in its place.
+// - A commit between `shipped` and `acknowledged` is decided; a run begins behind both. One that was sent and whose
+//   acknowledgement was lost may be passed over the second time: the hub skips what it has decided, by its version.
+//
+// Invariants
+// - A push and the cursor that it states come from one snapshot: what was void at that cursor is not in it.
+// - What was found overwritten stays so: an older survey of the rows (`CurrentVersions`) passes over less than a new one
+//   would, never more. Whether something is void is looked up as of now, each time.
+// - A run counts every local change of the versions that it covers, those that do not travel too: they are decided with
+//   it. So a run may be without records, and moves the acknowledged version all the same.
+// - A run ends after so many bytes of the log, though little of them travels: progress shows, and a snapshot is not held long.
+
+package import KVLog
+import LMDB
+import Synchronization
+
+/// Reads the log of one store for one peer; used by one caller at a time.
+package final class PushReader: Sendable {
+  private let store: Store
+  private let history: ShippedHistory
+  private let tuning: Tuning
+  private let survey = Mutex<CurrentVersions?>(nil)
+
+  /// What decides how the log is read, and not what is shipped.
+  package struct Tuning: Sendable {
+    /// See the limits of the same names.
+    package var lookedUpChanges = StoreLimits.lookedUpChanges
+    package var surveyedRowsPerChange = StoreLimits.surveyedRowsPerChange
+    package var surveyedVersions = StoreLimits.surveyedVersions
+    package var pushReadBytes = StoreLimits.pushReadBytes
+
+    package init() {}
+  }
+
+  package init(_ store: Store, history: ShippedHistory, tuning: Tuning = Tuning()) {
+    self.store = store
+    self.history = history
+    self.tuning = tuning
+  }
+
+  /// The next run of pending commits after `after` (the version that the hub expects to continue from); at least one
+  /// local commit, and no more than `maximumBytes` unless a single commit is larger. nil: none.
+  package func next(after: Version, maximumBytes: Int) throws -> PushSegment? {
+    try store.shipOnlyDurable()
+    return try store.read { snapshot in
+      let state = try snapshot.state
+      let start = max(after, state.acknowledged)
+      guard state.hasPending, start < state.version else { return nil }
+      let screen = CommitScreen(
+        snapshot: snapshot, coalesces: history == .latest,
+        current: try current(after: start, state, snapshot),
+        voidThrough: state.voidThrough > state.acknowledged ? state.voidThrough : 0)
+      var push = PushSegment(
+        segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
+        cursor: state.cursor, localChanges: 0, localBytes: 0)
+      push.segment.records.reserveCapacity(maximumBytes)
+      var bytesRead = 0
+      try store.withStream(after: start, through: state.position) { stream in
+        while stream.version < state.version {
+          let taken = try stream.next(through: state.position) { entry, bytes in
+            guard state.isLocal(entry.header) else { return true }
+            if push.localChanges > 0, bytesRead >= tuning.pushReadBytes { return false }
+            let kept = try screen.kept(of: entry, in: bytes)
+            guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
+            bytesRead += entry.record.count
+            return true
+          }
+          if taken != .passed { break }
+        }
+        push.segment.through = stream.version
+        push.segment.digest = try stream.digest
+      }
+      return push.localChanges > 0 ? push : nil
+    }
+  }
+
+  /// Whether the last run was decided by a survey.
+  var isSurveying: Bool { survey.withLock { $0 != nil } }
+
+  /// What is known of the versions after `start`, found out now if that takes less time than looking up each change.
+  private func current(after start: Version, _ state: StoreState, _ snapshot: Snapshot) throws -> CurrentVersions? {
+    guard history == .latest else { return nil }
+    return try survey.withLock { survey in
+      if let known = survey, known.covers(start + 1) { return known }
+      survey = nil
+      // At most all that is pending, at least in proportion to the versions that are left of it.
+      let share = Double(state.version - start) / Double(state.version - state.acknowledged)
+      let changes = Int(Double(state.pendingChanges) * share)
+      let rows = try snapshot.sources.reduce(0) { try $0 + $1.reader.entryCount($1.tables.rows) }
+      guard changes > tuning.lookedUpChanges, changes * tuning.surveyedRowsPerChange > rows else { return nil }
+      let window = min(state.version - start, Version(tuning.surveyedVersions))
+      survey = try CurrentVersions(after: start, through: start + window, in: snapshot)
+      return survey
+    }
+  }
+}
+
+/// Decides what of a pending commit travels. A class, because a closure for each commit captures it: a structure would be
+/// copied with all that it refers to.
+private final class CommitScreen {
+  private let snapshot: Snapshot
+  private let coalesces: Bool
+  private let current: CurrentVersions?
+  /// No change beyond this version is void.
+  private let voidThrough: Version
+
+  init(
+    snapshot: Snapshot, coalesces: Bool, current: CurrentVersions?, voidThrough: Version
+  ) {
+    self.snapshot = snapshot
+    self.coalesces = coalesces
+    self.current = current
+    self.voidThrough = voidThrough
+  }
+
+  enum Kept {
+    case all
+    case none
+    /// The changes that are not void, as they lie in the bytes.
+    case some([Range<Int>])
+  }
+
+  func kept(of entry: CommitStream.Entry, in bytes: RawSpan) throws -> Kept {
+    let version = entry.header.version
+    if coalesces {
+      if let current, current.covers(version) {
+        guard current.contains(version) else { return .none }
+      } else {
+        guard try isCurrent(entry, in: bytes) else { return .none }
+      }
+    }
+    return version <= voidThrough ? try notVoid(entry, in: bytes) : .all
+  }
+
+  /// Whether anything of the commit was not overwritten by a later local change, and is not void.
+  private func isCurrent(_ entry: CommitStream.Entry, in bytes: RawSpan) throws -> Bool {
+    var changes = ChangeCursor(entry.view)
+    while let change = try changes.next(in: bytes) {
+      let key = bytes.extracting(change.key)
+      guard let row = try snapshot.row(of: key) else { return true }
+      if row.version <= entry.header.version { return true }
+      if row.serverVersion > 0, try !isVoid(key, entry.header.version) { return true }
+    }
+    return false
+  }
+
+  private func notVoid(_ entry: CommitStream.Entry, in bytes: RawSpan) throws -> Kept {
+    var kept: [Range<Int>] = []
+    var changes = ChangeCursor(entry.view)
+    while let change = try changes.next(in: bytes) {
+      if try !isVoid(bytes.extracting(change.key), entry.header.version) {
+        kept.append(change.key.lowerBound - ChangeEncoding.headerByteCount..<change.value.upperBound)
+      }
+    }
+    return kept.isEmpty ? .none : kept.count == entry.header.changeCount ? .all : .some(kept)
+  }
+
+  private func isVoid(_ key: RawSpan, _ version: Version) throws -> Bool {
+    guard version <= voidThrough else { return false }
+    let voidThrough = try snapshot.bytes(\.voids, key.copied()).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
+    return version <= voidThrough
+  }
+}
+
+extension PushSegment {
+  /// Takes a local commit in, or what is kept of it; false when it does not fit behind what is there. What a former
+  /// incarnation wrote is pushed as of the present one: under the former one the hub has other commits.
+  fileprivate mutating func append(
+    _ entry: CommitStream.Entry, _ kept: CommitScreen.Kept, in bytes: RawSpan, as incarnation: Identity,
+    _ maximumBytes: Int
+  ) -> Bool {
+    if case .none = kept {
+    } else {
+      let size = segment.records.count + entry.record.count
+      if localChanges > 0, size > maximumBytes { return false }
+    }
+    localChanges += entry.header.changeCount
+    localBytes += entry.payloadBytes
+    switch kept {
+    case .none: break
+    case .all:
+      segment.records.append(bytes.extracting(entry.record))
+      if entry.header.origin != incarnation {
+        segment.records.replaceOrigin(with: incarnation, ofRecordAt: segment.records.count - entry.record.count)
+      }
+      segment.changeCount += entry.header.changeCount
+    case .some(let changes):
+      var header = entry.header
+      header.origin = incarnation
+      segment.records.append(commit: header, changes: changes, in: bytes)
+      segment.changeCount += changes.count
+    }
+    return true
+  }
+}
