@@ -25,6 +25,7 @@ let package = Package(
   dependencies: [
     .package(name: "kvsync", path: ".."),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
   ],
   targets: [
     .systemLibrary(name: "CLMDBPeer", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
@@ -41,6 +42,8 @@ let package = Package(
         "BenchmarkSupport", store, arguments,
         .product(name: "KVReplicator", package: "kvsync"),
         .product(name: "KVHub", package: "kvsync"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
       ],
       swiftSettings: settings),
   ]

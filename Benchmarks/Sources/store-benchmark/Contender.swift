@@ -44,6 +44,17 @@ enum Contender: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable 
     }
   }
 
+  /// Which versions are measured, and how they are set up.
+  static var peers: [String: String] {
+    [
+      "LMDB": "\(PlainLMDB.version), C interface, default durability, no log; relaxed: MDB_NOSYNC",
+      "RocksDB": "\(RocksDB.version), C interface, \(RocksDBOptions.summary)",
+      "SQLite":
+        "\(SQLite.version), C interface, WAL, synchronous FULL (relaxed: NORMAL), triggers that keep a log, one connection "
+        + "that writes",
+    ]
+  }
+
   /// Opens its database at `path`, or creates it.
   func open(_ path: String, _ durability: Durability) throws -> any Engine {
     switch self {

@@ -71,12 +71,3 @@ enum Goal: Sendable {
     }
   }
 }
-
-extension Double {
-  /// Seconds, in the unit that suits them.
-  var duration: String {
-    if self < 0.001 { return "\((self * 1e6).formatted(digits: self < 1e-5 ? 1 : 0)) µs" }
-    if self < 1 { return "\((self * 1e3).formatted(digits: self < 0.01 ? 2 : 0)) ms" }
-    return "\(formatted(digits: self < 10 ? 2 : 0)) s"
-  }
-}

@@ -1,5 +1,7 @@
 // The figures for programs: every run of every contender.
 
+import BenchmarkSupport
+
 struct JSONReport: Encodable {
   struct Figure: Encodable {
     var contender: String

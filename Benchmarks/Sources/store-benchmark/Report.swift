@@ -38,8 +38,7 @@ struct Report {
 
   private var markdown: String {
     var lines = [
-      "\(machine.date), \(machine.cores) cores (\(machine.processor)), \(machine.system), \(machine.fileSystem); "
-        + "16-byte keys, 100-byte values that do not compress; medians of \(runs) runs (\(largeRuns) where the row takes "
+      "\(machine.summary); 16-byte keys, 100-byte values that do not compress; medians of \(runs) runs (\(largeRuns) where the row takes "
         + "minutes), each beside the peers in the same run.",
       "",
     ]
@@ -138,11 +137,6 @@ struct Report {
 }
 
 extension Double {
-  /// Bytes, in the unit that suits them.
-  fileprivate var amount: String {
-    self < 1e9 ? "\((self / 1e6).formatted(digits: 1)) MB" : "\((self / 1e9).formatted(digits: 1)) GB"
-  }
-
   /// Microseconds, in the unit that suits them.
   fileprivate var microseconds: String { (self / 1e6).duration }
 }

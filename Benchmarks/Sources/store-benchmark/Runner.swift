@@ -101,8 +101,3 @@ struct Runner {
     note("\r\u{1B}[K\(text) …", end: "")
   }
 }
-
-/// A line for the person who watches.
-func note(_ text: String, end: String = "\n") {
-  FileHandle.standardError.write(Data((text + end).utf8))
-}

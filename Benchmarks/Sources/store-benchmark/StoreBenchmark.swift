@@ -53,7 +53,8 @@ struct Table: ParsableCommand {
     defer { try? FileManager.default.removeItem(atPath: place) }
     let (runs, largeRuns) = quick ? (1, 1) : (runs, largeRuns)
     let runner = Runner(directory: place, scale: scale, runs: runs, largeRuns: largeRuns)
-    var report = Report(machine: Machine(directory: place), scale: scale, runs: runs, largeRuns: largeRuns)
+    let machine = Machine(directory: place, peers: Contender.peers)
+    var report = Report(machine: machine, scale: scale, runs: runs, largeRuns: largeRuns)
     for (index, row) in rows.enumerated() {
       let stopwatch = Stopwatch()
       let results = runner.run(row)

@@ -101,21 +101,3 @@ final class Kvsync: Engine, @unchecked Sendable {
 
   func close() throws { try store.closeBlocking() }
 }
-
-/// Waits for asynchronous work on a thread that no task needs.
-func blocking<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) throws -> Result {
-  let done = DispatchSemaphore(value: 0)
-  nonisolated(unsafe) var result: Swift.Result<Result, any Error>?
-  Task.detached {
-    do {
-      let value = try await body()
-      unsafe result = .success(value)
-    } catch {
-      unsafe result = .failure(error)
-    }
-    done.signal()
-  }
-  done.wait()
-  guard let result = unsafe result else { throw BenchmarkError("the work gave no result") }
-  return try result.get()
-}

@@ -1,15 +1,14 @@
 // A file without an engine: for the physical limits.
 
-import BenchmarkSupport
 import Foundation
 
-@safe final class RawFile {
+@safe public final class RawFile {
   private let descriptor: Int32
   private let bytes: Int
   private let buffer: UnsafeMutableRawBufferPointer
 
   /// A file of `bytes`, written and durable, as a log that is written ahead is.
-  init(_ path: String, bytes: Int) throws {
+  public init(_ path: String, bytes: Int) throws {
     self.bytes = bytes
     unsafe buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RawFile.stepBytes, alignment: 4_096)
     unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0x5A)
@@ -26,22 +25,22 @@ import Foundation
     unsafe buffer.deallocate()
   }
 
-  static let stepBytes = 1 << 20
+  public static let stepBytes = 1 << 20
 
   /// Writes `count` bytes at `offset`, modulo the size of the file.
-  func write(_ count: Int, at offset: Int) throws {
+  public func write(_ count: Int, at offset: Int) throws {
     let offset = offset % (bytes - min(bytes, count) + 1)
     guard unsafe pwrite(descriptor, buffer.baseAddress, count, off_t(offset)) == count else {
       throw RawFile.failure("write")
     }
   }
 
-  func synchronize() throws {
+  public func synchronize() throws {
     guard fdatasync(descriptor) == 0 else { throw RawFile.failure("synchronise") }
   }
 
   /// Reads the whole file through a buffer of `step` bytes, and looks at each byte.
-  func readAll(step: Int = 256 << 10) throws -> UInt64 {
+  public func readAll(step: Int = 256 << 10) throws -> UInt64 {
     var sum: UInt64 = 0
     for offset in stride(from: 0, to: bytes, by: step) {
       let count = unsafe pread(descriptor, buffer.baseAddress, min(step, bytes - offset), off_t(offset))
@@ -52,7 +51,7 @@ import Foundation
   }
 
   /// Lends the file as memory.
-  func withMapping<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+  public func withMapping<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
     let start = unsafe mmap(nil, bytes, PROT_READ, MAP_SHARED, descriptor, 0)
     guard unsafe start != MAP_FAILED else { throw RawFile.failure("map") }
     defer { unsafe munmap(start, bytes) }

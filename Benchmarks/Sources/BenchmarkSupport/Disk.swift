@@ -1,11 +1,10 @@
 // Whether the place for the data can be measured on.
 
-import BenchmarkSupport
 import Foundation
 
-enum Disk {
+public enum Disk {
   /// Throws when `directory` has not so many bytes free.
-  static func require(_ bytes: Int, in directory: String) throws {
+  public static func require(_ bytes: Int, in directory: String) throws {
     var status = statvfs()
     guard unsafe statvfs(directory, &status) == 0 else { return }
     let free = Int(status.f_bavail) * Int(status.f_frsize)
@@ -17,7 +16,7 @@ enum Disk {
   }
 
   /// Throws when `directory` lies in memory: nothing is durable there, and every sync is free.
-  static func requireDisk(_ directory: String) throws {
+  public static func requireDisk(_ directory: String) throws {
     #if os(Linux)
       if kind(directory) == "tmpfs" {
         throw BenchmarkError("\(directory) lies in memory (tmpfs). Give a --directory on a disk.")
@@ -27,14 +26,14 @@ enum Disk {
 
   /// What this process has given to write calls so far, in bytes: log and data files of every contender. Not
   /// `write_bytes`, which counts a whole run of pages when one of them is changed.
-  static func writtenBytes() -> Int? {
+  public static func writtenBytes() -> Int? {
     guard let text = try? String(contentsOfFile: "/proc/self/io", encoding: .utf8) else { return nil }
     let line = text.split(separator: "\n").first { $0.hasPrefix("wchar:") }
     return line?.split(separator: " ").last.flatMap { Int($0) }
   }
 
   /// The file system of `directory`, as /proc/mounts names it.
-  static func kind(_ directory: String) -> String? {
+  public static func kind(_ directory: String) -> String? {
     guard let mounts = try? String(contentsOfFile: "/proc/self/mounts", encoding: .utf8) else { return nil }
     let path = URL(fileURLWithPath: directory).resolvingSymlinksInPath().path
     var best: (point: String, kind: String)?

@@ -1,32 +1,29 @@
 // What the figures were measured on.
 
-import BenchmarkSupport
 import Foundation
 
-struct Machine: Codable {
-  var date: String
-  var processor: String
-  var cores: Int
-  var memoryBytes: UInt64
-  var system: String
-  var fileSystem: String
-  var peers: [String: String]
+public struct Machine: Codable, Sendable {
+  public var date: String
+  public var processor: String
+  public var cores: Int
+  public var memoryBytes: UInt64
+  public var system: String
+  public var fileSystem: String
+  public var peers: [String: String]
 
-  init(directory: String) {
+  /// `peers` says by name which version of each was measured, and how it was set up.
+  public init(directory: String, peers: [String: String]) {
     date = ISO8601DateFormatter().string(from: Date())
     cores = ProcessInfo.processInfo.activeProcessorCount
     memoryBytes = ProcessInfo.processInfo.physicalMemory
     processor = Machine.line("/proc/cpuinfo", "model name") ?? "unknown processor"
     system = "\(ProcessInfo.processInfo.operatingSystemVersionString), \(Machine.kernel)"
     fileSystem = Disk.kind(directory) ?? "unknown file system"
-    peers = [
-      "LMDB": "\(PlainLMDB.version), C interface, default durability, no log; relaxed: MDB_NOSYNC",
-      "RocksDB": "\(RocksDB.version), C interface, \(RocksDBOptions.summary)",
-      "SQLite":
-        "\(SQLite.version), C interface, WAL, synchronous FULL (relaxed: NORMAL), triggers that keep a log, one connection "
-        + "that writes",
-    ]
+    self.peers = peers
   }
+
+  /// The line above a table.
+  public var summary: String { "\(date), \(cores) cores (\(processor)), \(system), \(fileSystem)" }
 
   private static var kernel: String {
     let text = try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8)

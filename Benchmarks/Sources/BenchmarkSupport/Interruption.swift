@@ -1,18 +1,17 @@
 // Ctrl-C ends a run with the rows that are done, and without the gigabytes that were under way.
 
-import BenchmarkSupport
 import Foundation
 import Synchronization
 
-enum Interruption {
+public enum Interruption {
   private static let raised = Atomic(false)
   /// Kept for as long as the process lives.
   private nonisolated(unsafe) static var sources: [any DispatchSourceSignal] = []
 
-  static var isRaised: Bool { raised.load(ordering: .relaxed) }
+  public static var isRaised: Bool { raised.load(ordering: .relaxed) }
 
   /// Watches from now on; to be called once, on the first thread.
-  static func watch() {
+  public static func watch() {
     for number in [SIGINT, SIGTERM] {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
