@@ -22,6 +22,7 @@ struct LogApplier {
       case .cursor: state.advanced(try CursorRecord(decoding: payload))
       case .conflict: try apply(ConflictRecord(decoding: payload), payload: payload, to: &writer, state: &state)
       case .progress: try apply(progress: payload, to: &writer)
+      case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
       }
     }
   }

@@ -148,9 +148,11 @@ extension Store {
         }
       }
       var reoffers: [Reoffer] = []
+      var succession = SuccessionRecord([])
       for (version, hubVersion) in stale {
         if let reoffer = try reoffer(of: version, group) {
           reoffers.append(reoffer)
+          succession.steps.append(.init(version: version, successor: group.state.version + Version(reoffers.count)))
           outcome.holdUntil = max(outcome.holdUntil, hubVersion)
         }
       }
@@ -170,6 +172,7 @@ extension Store {
         }
         group.endCommit()
       }
+      try group.append(succession)
       outcome.reoffered = reoffers.count
       return outcome
     }

@@ -33,6 +33,8 @@ package struct StoreState: Sendable, Equatable {
   var receivedPart: UInt64 = 0
   /// Re-offered commits are pushed only when the cursor has reached this.
   var holdUntil: Version = 0
+  /// The last commit that carries on what an earlier one began; 0: there never was one.
+  var lastSuccessor: Version = 0
 
   /// No local change of a version beyond this is void.
   var voidThrough: Version = 0
@@ -103,6 +105,10 @@ package struct StoreState: Sendable, Equatable {
     if record.outcome.isJournaled { conflicts += 1 }
   }
 
+  mutating func succeeded(_ record: SuccessionRecord) {
+    for step in record.steps { lastSuccessor = max(lastSuccessor, step.successor) }
+  }
+
   /// What a backup's state becomes for the store that the backup becomes. The pull cursor stays valid.
   mutating func adopted(by identity: Identity) {
     acknowledgedChanges = localChanges
@@ -119,7 +125,7 @@ package struct StoreState: Sendable, Equatable {
   //           localChanges u64 | localBytes u64 | acknowledgedChanges u64 | acknowledgedBytes u64 | acknowledged u64 |
   //           shipped u64 | shippedDigest 16 | hubEpoch 16 | cursor u64 | cursorDigest 16 | received u64 |
   //           receivedPart u64 | holdUntil u64 | voidThrough u64 | conflicts u64 | unresolvedConflicts u64 |
-  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64
+  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64 | lastSuccessor u64
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -137,6 +143,7 @@ package struct StoreState: Sendable, Equatable {
     }
     bytes.append(soleAuthor)
     bytes.append(littleEndian: soleAuthorSince)
+    bytes.append(littleEndian: lastSuccessor)
     return bytes
   }
 
@@ -162,6 +169,7 @@ package struct StoreState: Sendable, Equatable {
     lastTime = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     soleAuthor = try reader.identity(from: bytes)
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)
+    lastSuccessor = try reader.read(UInt64.self, from: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }
   }
 }

@@ -10,8 +10,8 @@ struct Tables: Sendable {
   var voids: Table
   /// conflict identifier → conflict record
   var conflicts: Table
-  /// "counters" → state · "progress/" + replica → what the hub has applied of it · in the index only: "keys" → number of
-  /// live keys, "home" → `home`
+  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "successor/" + two versions → nothing
+  /// (`Succession.swift`) · in the index only: "keys" → number of live keys, "home" → `home`
   var state: Table
   /// The origin of rows that state none: of a store's own changes, most often of most rows.
   let home: Identity

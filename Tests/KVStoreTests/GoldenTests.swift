@@ -37,6 +37,7 @@ import Testing
   @Test("Each kind of record has the number it had when the format was fixed")
   func kinds() {
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
+    #expect(RecordKind.succession.rawValue == 15)
   }
 
   @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
@@ -53,6 +54,21 @@ import Testing
       ])
     let read = try AcknowledgementRecord(decoding: bytes.bytes)
     #expect(read.encoded() == bytes)
+  }
+
+  @Test("A succession has exactly the bytes it had when the format was fixed")
+  func succession() throws {
+    let record = SuccessionRecord([.init(version: 1, successor: 0x0203), .init(version: 4, successor: 5)])
+    expect(
+      record.encoded(),
+      [
+        ("version", "0100000000000000"), ("successor", "0302000000000000"), ("version", "0400000000000000"),
+        ("successor", "0500000000000000"),
+      ])
+    #expect(try SuccessionRecord(decoding: record.encoded().bytes).steps == record.steps)
+    let key = try #require(record.steps.first).key
+    expect(key, [("prefix", "737563636573736f722f"), ("version", "0000000000000001"), ("successor", "0000000000000203")])
+    #expect(SuccessionRecord.Step(key: key.bytes) == record.steps.first)
   }
 
   @Test("A cursor has exactly the bytes it had when the format was fixed")
@@ -221,6 +237,7 @@ import Testing
     state.lastTime = Self.time
     state.soleAuthor = Self.other
     state.soleAuthorSince = 21
+    state.lastSuccessor = 22
     let bytes = state.encoded()
     expect(
       bytes,
@@ -236,6 +253,7 @@ import Testing
         ("voidThrough", "1200000000000000"), ("conflicts", "1300000000000000"),
         ("unresolvedConflicts", "1400000000000000"), ("lastTime", "05000068e5cf8b01"),
         ("soleAuthor", "101112131415161718191a1b1c1d1e1f"), ("soleAuthorSince", "1500000000000000"),
+        ("lastSuccessor", "1600000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)
   }
