@@ -98,7 +98,7 @@ final class HubConnection: Sendable {
       }
     case .establish(let frameBytes):
       connection.establish(outboundFrameBytes: frameBytes)
-    case .open, .read, .awaitHead, .readRows:
+    case .open, .read, .awaitHead, .readRows, .readHead:
       workEnd.yield(action)
     case .admit:
       admissions.began()
@@ -171,6 +171,9 @@ final class HubConnection: Sendable {
       case .readRows(let key, let maximumBytes):
         let space = try opened()
         return .rows(try await blocking { try space.rows(after: key, maximumBytes: maximumBytes) })
+      case .readHead:
+        let space = try opened()
+        return .head(try await blocking { try space.head().version })
       case .close:
         // A replica that does not take the last words is not waited for.
         try await Task.sleep(for: Self.farewell)

@@ -33,6 +33,8 @@ package struct HubSession: Sendable {
     case headMoved(Version)
     /// Answers `.readRows`.
     case rows(Rows)
+    /// Answers `.readHead`.
+    case head(Version)
     /// Answers any of them.
     case failed(HubStorageError)
     /// A feed message is on its way.
@@ -54,6 +56,7 @@ package struct HubSession: Sendable {
     case read(after: Version, excluding: Identity, maximumBytes: Int)
     case awaitHead(beyond: Version)
     case readRows(after: [UInt8]?, maximumBytes: Int)
+    case readHead
     /// Ends the link once everything to be sent is out.
     case close
   }
@@ -87,6 +90,8 @@ package struct HubSession: Sendable {
   private var isSendingRows = false
   /// Asked for while the page before was not yet reported as sent: the replica may have it already.
   private var nextRows: RowsRequest?
+  /// The request that is being answered.
+  private var headRequest: UInt64?
   private var isShuttingDown = false
   /// When the last ping went out.
   private var lastPing: Duration?
@@ -121,6 +126,7 @@ package struct HubSession: Sendable {
     case .read(let segment): read(segment)
     case .headMoved(let version): headMoved(version)
     case .rows(let rows): answer(rows)
+    case .head(let version): answer(version)
     case .failed(let error): fail(error)
     case .feedSent: feedSent()
     case .rowsSent: rowsSent()
@@ -144,6 +150,9 @@ package struct HubSession: Sendable {
     case (.open, .rowsRequest(let request)) where mode.contains(.compare) && nextRows == nil:
       nextRows = request
       readRows()
+    case (.open, .headRequest(let number)) where mode.contains(.pull) && headRequest == nil:
+      headRequest = number
+      actions.append(.readHead)
     case (_, .ping(let number)):
       actions.append(.send(.pong(number)))
     case (_, .pong):
@@ -168,6 +177,13 @@ package struct HubSession: Sendable {
 
   private mutating func answer(_ rows: Rows) {
     actions.append(.send(.rows(rows)))
+  }
+
+  private mutating func answer(_ version: Version) {
+    guard let number = headRequest else { return }
+    headRequest = nil
+    head = max(head, version)
+    actions.append(.send(.head(number, version)))
   }
 
   private mutating func rowsSent() {

@@ -1,6 +1,7 @@
 // The messages between a replica and a hub.
 //
-// Who sends what: hello, push, rowsRequest only the replica; welcome, acknowledgement, feed, rows only the hub;
+// Who sends what: hello, push, rowsRequest, headRequest only the replica; welcome, acknowledgement, feed, rows, head only
+// the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -20,6 +21,10 @@ package enum Message: Hashable, Sendable {
   case pong(UInt64)
   case rowsRequest(RowsRequest)
   case rows(Rows)
+  /// What is your newest version? Answered by a head with the same number.
+  case headRequest(UInt64)
+  /// The newest version at some moment after the request was received.
+  case head(UInt64, Version)
   /// All that was to be said has been said. The last message of its sender.
   case goodbye
 
@@ -37,6 +42,8 @@ package enum Message: Hashable, Sendable {
     case .rowsRequest: .rowsRequest
     case .rows: .rows
     case .goodbye: .goodbye
+    case .headRequest: .headRequest
+    case .head: .head
     }
   }
 

@@ -13,12 +13,14 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case rowsRequest = 10
   case rows = 11
   case goodbye = 12
+  case headRequest = 20
+  case head = 21
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
     case .welcome, .push, .acknowledgement, .feed, .rows: true
-    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye: false
+    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .headRequest, .head: false
     }
   }
 }

@@ -15,7 +15,7 @@ extension ReplicaSession {
       cursor: cursor, firstRetained: state.firstLogVersion, lastVersion: state.local.version,
       shipped: Position(identity: state.identity, version: state.shipped, digest: state.shippedDigest),
       token: configuration.token)
-    hello.credit = configuration.windowBytes
+    hello.credit = pull.credit
     actions.append(.send(.hello(hello)))
   }
 
@@ -33,6 +33,7 @@ extension ReplicaSession {
     guard areAcceptable(welcome.acknowledgement, after: state.shipped) else { return }
     epoch = welcome.head.identity
     head = welcome.head.version
+    fedHead = head
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
     if welcome.lastApplied > state.shipped {

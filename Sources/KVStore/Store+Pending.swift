@@ -11,6 +11,9 @@ package struct LocalWork: Sendable, Equatable {
 }
 
 extension Store {
+  /// The clock that commits are dated by, in milliseconds since 1970.
+  package static var clockMilliseconds: UInt64 { HybridClock.wallMilliseconds() }
+
   package var localWork: LocalWork {
     let state = state
     return LocalWork(version: state.version, changes: state.localChanges)

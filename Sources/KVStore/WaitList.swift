@@ -52,7 +52,11 @@ struct WaitList<Waiter> {
     var (low, high) = (first, entries.count)
     while low < high {
       let middle = (low + high) / 2
-      if (entries[middle].version, entries[middle].number) < (version, number) { low = middle + 1 } else { high = middle }
+      if (entries[middle].version, entries[middle].number) < (version, number) {
+        low = middle + 1
+      } else {
+        high = middle
+      }
     }
     return low
   }

@@ -35,6 +35,7 @@ struct Driver {
     case .read(let after, _, _): "read \(after)"
     case .awaitHead(let version): "await \(version)"
     case .readRows: "readRows"
+    case .readHead: "readHead"
     case .close: "close"
     }
   }

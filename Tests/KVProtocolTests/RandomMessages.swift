@@ -58,6 +58,8 @@ extension SeededGenerator {
       let rows = (0..<Int.random(in: 0...6, using: &self)).map { _ in RowHash(key: bytes(1...20), hash: digest()) }
       return .rows(Rows(version: next(), digest: digest(), rows: rows, isLast: Bool.random(using: &self)))
     case .goodbye: return .goodbye
+    case .headRequest: return .headRequest(next())
+    case .head: return .head(next(), next())
     }
   }
 }

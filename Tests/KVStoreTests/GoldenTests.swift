@@ -67,7 +67,8 @@ import Testing
       ])
     #expect(try SuccessionRecord(decoding: record.encoded().bytes).steps == record.steps)
     let key = try #require(record.steps.first).key
-    expect(key, [("prefix", "737563636573736f722f"), ("version", "0000000000000001"), ("successor", "0000000000000203")])
+    expect(
+      key, [("prefix", "737563636573736f722f"), ("version", "0000000000000001"), ("successor", "0000000000000203")])
     #expect(SuccessionRecord.Step(key: key.bytes) == record.steps.first)
   }
 

@@ -165,7 +165,8 @@ import Testing
     #expect(text(try hub.value(for: "k")) == "b")
   }
 
-  @Test("The receipt of a stale commit waits for the commit that offers it again, however often, in every process's view")
+  @Test(
+    "The receipt of a stale commit waits for the commit that offers it again, however often, in every process's view")
   func receiptsOfStaleCommits() async throws {
     let decided = Decided()
     try await first.put("a", for: "k")
