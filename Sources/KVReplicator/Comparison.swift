@@ -73,10 +73,21 @@ struct Comparer {
     throw ReplicatorError(.unavailable, "the data changes while it is compared. Try again when it is quiet.")
   }
 
-  /// Gives what would end a session that synchronises.
+  /// The hub's newest version.
   @concurrent
-  private func greet(_ messages: inout InboundMessages.AsyncIterator) async throws -> ReplicatorError? {
-    let state = store.replicaState()
+  func head() async throws -> Version {
+    do {
+      var messages = connection.messages.makeAsyncIterator()
+      return try await welcome(&messages, store.replicaState()).head.version
+    } catch let error as TransportError {
+      throw ReplicatorError(error)
+    }
+  }
+
+  @concurrent
+  private func welcome(
+    _ messages: inout InboundMessages.AsyncIterator, _ state: ReplicaState
+  ) async throws -> Welcome {
     let hello = Hello(
       mode: .compare, replica: state.identity, incarnation: state.incarnation, space: space, cursor: state.cursor,
       firstRetained: state.firstLogVersion, lastVersion: state.local.version,
@@ -84,6 +95,14 @@ struct Comparer {
     try await connection.send(.hello(hello))
     guard case .welcome(let welcome) = try await next(&messages) else { throw unexpected }
     connection.establish(outboundFrameBytes: welcome.maximumFrameBytes)
+    return welcome
+  }
+
+  /// Gives what would end a session that synchronises.
+  @concurrent
+  private func greet(_ messages: inout InboundMessages.AsyncIterator) async throws -> ReplicatorError? {
+    let state = store.replicaState()
+    let welcome = try await welcome(&messages, state)
     let session = ReplicaSession(.init(space: space, mode: [.push, .pull], isLive: false), state: state)
     if let mismatch = session.mismatch(welcome) { return mismatch }
     // The hub has decided more than this store knows. If its log no longer has that version, nothing can be said.

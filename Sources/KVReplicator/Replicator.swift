@@ -4,6 +4,7 @@
 // - At most one session of a store is under way: the store says so, whichever replicator it belongs to.
 // - Memory does not grow with the backlog: a session holds at most its window in each direction and a segment it reads.
 
+public import KVLog
 public import KVStore
 import KVTransport
 import KVProtocol
@@ -165,12 +166,13 @@ public final class Replicator: Sendable, Service {
     try await store.beginSession()
     defer { store.endSession() }
     do {
-      let outcome = try await session(direction, isLive: false, bytes: budget.bytes, deadline: deadline)
-      if let error = outcome.error { throw error }
-      board.ended(nil)
+      let outcome = try await leavingNotes {
+        let outcome = try await session(direction, isLive: false, bytes: budget.bytes, deadline: deadline)
+        if let error = outcome.error { throw error }
+        return outcome
+      }
       return outcome.report
     } catch {
-      board.ended(Self.told(error))
       // Paused while it was connecting: nobody has cancelled the caller's task.
       if error is CancellationError, !Task.isCancelled { try checkNotPaused() }
       throw error
@@ -203,11 +205,30 @@ public final class Replicator: Sendable, Service {
     }
     defer { network.cancel() }
     do {
-      try await keepSynchronising(direction)
-      board.ended(nil)
+      try await leavingNotes { try await keepSynchronising(direction) }
     } catch {
-      board.ended(Self.told(error))
       catchUps.fail(error)
+      throw error
+    }
+  }
+
+  /// Runs `work`, says on the board how it ended, and leaves what the board says for other processes, from time to time
+  /// and at the end.
+  private func leavingNotes<Result: Sendable>(_ work: () async throws -> Result) async throws -> Result {
+    let keeper = NoteKeeper(store: store, hub: hub, board: board)
+    let keeping = Task { await keeper.run() }
+    func end(_ error: ReplicatorError?) async {
+      board.ended(error)
+      keeping.cancel()
+      await keeping.value
+      await keeper.leave()
+    }
+    do {
+      let result = try await work()
+      await end(nil)
+      return result
+    } catch {
+      await end(Self.told(error))
       throw error
     }
   }
@@ -332,6 +353,16 @@ public final class Replicator: Sendable, Service {
   /// `invalidSpace`, `notAuthorized`, `differentHub`, `hubCorrupt`, `unsupported`, `protocolViolation`; `StoreError`:
   /// `closed`, `corrupt`, `system`; `CancellationError`.
   public func compare() async throws -> Comparison {
+    try await ask { try await $0.run() }
+  }
+
+  /// The hub's newest version, by a handshake and nothing else. Makes no space, works on a store that is open read-only,
+  /// and while it is synchronised. Throws as ``compare()``.
+  public func hubVersion() async throws -> Version {
+    try await ask { try await $0.head() }
+  }
+
+  private func ask<Answer>(_ question: (Comparer) async throws -> Answer) async throws -> Answer {
     try checkToken()
     let connection = try await connect()
     defer { connection.close() }
@@ -343,7 +374,7 @@ public final class Replicator: Sendable, Service {
     defer { watch.cancel() }
     let comparer = Comparer(store: store, space: hub.space, token: configuration.token, connection: connection)
     do {
-      return try await comparer.run()
+      return try await question(comparer)
     } catch let error as ReplicatorError where connection.silence >= ProtocolLimits.idleLimit {
       throw ReplicatorError(error.code, ReplicaSession.silent(for: connection.silence))
     } catch {

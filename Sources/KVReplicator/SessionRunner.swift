@@ -333,9 +333,11 @@ final class SessionRunner: Sendable {
     }
   }
 
-  private func blocking<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
-    try await NIOThreadPool.singleton.runIfActive(work)
-  }
+}
+
+/// Runs what may wait for the disk away from the threads that serve tasks.
+func blocking<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
+  try await NIOThreadPool.singleton.runIfActive(work)
 }
 
 /// What the store threw, on its way through the session.

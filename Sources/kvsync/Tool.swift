@@ -31,7 +31,7 @@ struct Tool: AsyncParsableCommand {
       CommandGroup(name: "Inspection", subcommands: [Log.self, Info.self, Conflicts.self, Verify.self]),
       CommandGroup(
         name: "Maintenance", subcommands: [Backup.self, Compact.self, Destroy.self, VerifyStore.self]),
-      CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self]),
+      CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self, Status.self]),
     ])
 
   static func main() async {
