@@ -81,7 +81,10 @@ let package = Package(
     target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix")]),
     target(
       "KVReplicator",
-      ["KVStore", "KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
+      [
+        "KVStore", "KVProtocol", "KVTransport", "KVLog", "CPlatform", logging, lifecycle, nio("NIOCore"),
+        nio("NIOPosix"),
+      ]),
     target("KVHub", ["KVProtocol", "KVTransport", "KVLog", logging, lifecycle, nio("NIOCore"), nio("NIOPosix")]),
     target("KVHubEmbedded", ["KVHub", "KVStore", "KVLog"]),
     .executableTarget(

@@ -24,6 +24,9 @@ static inline uint32_t shared_add32(uint32_t *word, uint32_t value) {
    May return early for no reason. */
 #if defined(__linux__)
 #include <linux/futex.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,6 +41,32 @@ static inline void shared_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_
 static inline uint64_t file_system_kind(const char *path) {
   struct statfs volume;
   return statfs(path, &volume) == 0 ? (uint32_t)volume.f_type : 0;
+}
+
+/* A socket that tells of links, addresses and routes that come and go; -1 when there is none to be had. It does not
+   block. Swift sees neither the structures nor the macros of netlink. */
+static inline int network_changes_open(void) {
+  int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+  if (descriptor < 0) return -1;
+  struct sockaddr_nl address = {.nl_family = AF_NETLINK,
+                                .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                                             RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE};
+  if (bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0) return descriptor;
+  close(descriptor);
+  return -1;
+}
+
+/* Whether one of the messages says that a link is up, or that an address or a route is there. */
+static inline int network_changes_gain(const void *bytes, uint64_t count) {
+  unsigned int left = (unsigned int)count;
+  for (const struct nlmsghdr *message = (const struct nlmsghdr *)bytes; NLMSG_OK(message, left);
+       message = NLMSG_NEXT(message, left)) {
+    if (message->nlmsg_type == RTM_NEWADDR || message->nlmsg_type == RTM_NEWROUTE) return 1;
+    if (message->nlmsg_type != RTM_NEWLINK) continue;
+    if (message->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg))) return 1;
+    if (((const struct ifinfomsg *)NLMSG_DATA(message))->ifi_flags & 1 /* IFF_UP */) return 1;
+  }
+  return 0;
 }
 #elif defined(__APPLE__)
 #include <os/os_sync_wait_on_address.h>

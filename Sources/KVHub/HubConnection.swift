@@ -98,7 +98,7 @@ final class HubConnection: Sendable {
       }
     case .establish(let frameBytes):
       connection.establish(outboundFrameBytes: frameBytes)
-    case .open, .read, .awaitHead, .readRows, .preview:
+    case .open, .read, .awaitHead, .readRows, .preview, .readHead:
       workEnd.yield(action)
     case .admit, .restore:
       admissions.began()
@@ -178,6 +178,9 @@ final class HubConnection: Sendable {
       case .preview(let request, let replica):
         let space = try opened()
         return .previewed(try await blocking { try space.preview(request, excluding: replica) })
+      case .readHead:
+        let space = try opened()
+        return .head(try await blocking { try space.head().version })
       case .close:
         // A replica that does not take the last words is not waited for.
         try await Task.sleep(for: Self.farewell)

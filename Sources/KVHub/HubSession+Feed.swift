@@ -18,12 +18,16 @@ struct OutboundFeed: Sendable {
   /// Messages that are not yet on their way: a replica that does not read is not read for.
   var unsentMessages = 0
 
+  /// A replica that takes little altogether takes little at once.
+  var segmentBytes = ProtocolLimits.segmentBytes
+
   static let maximumUnsentMessages = 2
 
   init() {}
 
   init(after version: Version, credit: Int) {
     self.credit = credit
+    segmentBytes = min(segmentBytes, max(1, credit))
     readThrough = version
     sentThrough = version
   }
@@ -72,7 +76,7 @@ extension HubSession {
     guard !outbound.isReading, outbound.held?.records.isEmpty ?? true else { return }
     outbound.isReading = true
     actions.append(
-      .read(after: outbound.readThrough, excluding: replica, maximumBytes: ProtocolLimits.segmentBytes))
+      .read(after: outbound.readThrough, excluding: replica, maximumBytes: outbound.segmentBytes))
   }
 
   mutating func releaseHeldFeed() {

@@ -37,6 +37,8 @@ package struct HubSession: Sendable {
     case rows(Rows)
     /// Answers `.preview`.
     case previewed(Preview)
+    /// Answers `.readHead`.
+    case head(Version)
     /// Answers any of them.
     case failed(HubStorageError)
     /// A feed message is on its way.
@@ -60,6 +62,7 @@ package struct HubSession: Sendable {
     case awaitHead(beyond: Version)
     case readRows(after: [UInt8]?, maximumBytes: Int)
     case preview(PreviewRequest, excluding: Identity)
+    case readHead
     /// Ends the link once everything to be sent is out.
     case close
   }
@@ -99,6 +102,8 @@ package struct HubSession: Sendable {
     case rows(RowsRequest)
     case preview(PreviewRequest)
   }
+  /// The request that is being answered.
+  private var headRequest: UInt64?
   private var isShuttingDown = false
   /// When the last ping went out.
   private var lastPing: Duration?
@@ -135,6 +140,7 @@ package struct HubSession: Sendable {
     case .headMoved(let version): headMoved(version)
     case .rows(let rows): actions.append(.send(.rows(rows)))
     case .previewed(let preview): actions.append(.send(.preview(preview)))
+    case .head(let version): answer(version)
     case .failed(let error): fail(error)
     case .feedSent: feedSent()
     case .rowsSent: rowsSent()
@@ -163,6 +169,9 @@ package struct HubSession: Sendable {
     case (.open, .previewRequest(let request)) where mode.contains(.compare) && nextInquiry == nil:
       nextInquiry = .preview(request)
       inquire()
+    case (.open, .headRequest(let number)) where mode.contains(.pull) && headRequest == nil:
+      headRequest = number
+      actions.append(.readHead)
     case (_, .ping(let number)):
       actions.append(.send(.pong(number)))
     case (_, .pong):
@@ -201,6 +210,13 @@ package struct HubSession: Sendable {
     case .preview(let request):
       actions.append(.preview(request, excluding: replica))
     }
+  }
+
+  private mutating func answer(_ version: Version) {
+    guard let number = headRequest else { return }
+    headRequest = nil
+    head = max(head, version)
+    actions.append(.send(.head(number, version)))
   }
 
   private mutating func rowsSent() {

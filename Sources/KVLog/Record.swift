@@ -17,6 +17,7 @@ package enum RecordKind: UInt8, Sendable {
   case incarnation = 6
   case rollback = 7
   case restored = 8
+  case succession = 15
 }
 
 /// Where one record lies in the bytes it was read from.

@@ -6,6 +6,8 @@
 //                     | 2 u8 | code u16 | message (u16 count | UTF-8)       refused
 //     credit          = bytes u64
 //     ping, pong      = number u64
+//     headRequest     = number u64
+//     head            = number u64 | version u64
 //     goodbye         =
 //
 // The other payloads are laid out in the files of their types. All integers little-endian, unaligned.
@@ -54,7 +56,7 @@ extension Message {
       restored.encode(to: &head)
     case .credit(let bytes):
       head.append(littleEndian: UInt64(bytes))
-    case .ping(let number), .pong(let number):
+    case .ping(let number), .pong(let number), .headRequest(let number):
       head.append(littleEndian: number)
     case .rowsRequest(let request):
       request.encode(to: &head)
@@ -66,6 +68,9 @@ extension Message {
       preview.encode(to: &head)
     case .fileEnd(let end):
       end.encode(to: &head)
+    case .head(let number, let version):
+      head.append(littleEndian: number)
+      head.append(littleEndian: version)
     case .goodbye:
       break
     }
@@ -128,10 +133,15 @@ extension Message {
       guard granted <= UInt64(ProtocolLimits.maximumCredit) else { throw LogFormatError(.overLimit, at: 0) }
       try reader.end(of: bytes)
       return .credit(Int(granted))
-    case .ping, .pong:
+    case .ping, .pong, .headRequest:
       let number = try reader.read(UInt64.self, from: bytes)
       try reader.end(of: bytes)
-      return kind == .ping ? .ping(number) : .pong(number)
+      return kind == .ping ? .ping(number) : kind == .pong ? .pong(number) : .headRequest(number)
+    case .head:
+      let number = try reader.read(UInt64.self, from: bytes)
+      let version = try reader.read(UInt64.self, from: bytes)
+      try reader.end(of: bytes)
+      return .head(number, version)
     case .rowsRequest:
       return .rowsRequest(try RowsRequest(decoding: bytes))
     case .rows:

@@ -1,7 +1,7 @@
 // The messages between a replica and a hub.
 //
-// Who sends what: hello, push, restore, rowsRequest only the replica; welcome, acknowledgement, feed, restored,
-// rows, preview only the hub;
+// Who sends what: hello, push, restore, rowsRequest, previewRequest, headRequest only the replica; welcome,
+// acknowledgement, feed, restored, rows, preview, head only the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -27,6 +27,10 @@ package enum Message: Hashable, Sendable {
   case preview(Preview)
   /// The end of an exchange file; has no place on a connection.
   case fileEnd(FileEnd)
+  /// What is your newest version? Answered by a head with the same number.
+  case headRequest(UInt64)
+  /// The newest version at some moment after the request was received.
+  case head(UInt64, Version)
   /// All that was to be said has been said. The last message of its sender.
   case goodbye
 
@@ -49,6 +53,8 @@ package enum Message: Hashable, Sendable {
     case .preview: .preview
     case .fileEnd: .fileEnd
     case .goodbye: .goodbye
+    case .headRequest: .headRequest
+    case .head: .head
     }
   }
 

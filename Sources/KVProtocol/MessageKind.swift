@@ -19,12 +19,15 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case preview = 23
   /// In files only.
   case fileEnd = 24
+  case headRequest = 20
+  case head = 21
 
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
     case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored, .preview: true
-    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .previewRequest, .fileEnd: false
+    case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .previewRequest, .fileEnd, .headRequest, .head:
+      false
     }
   }
 }

@@ -75,6 +75,14 @@ package enum ProtocolLimits {
   /// Nothing heard for this long: the link is dead. Three heartbeats, so that a lost packet is not an outage.
   package static let idleLimit: Duration = .seconds(30)
 
+  /// The link lives, nothing is on its way, and what the hub owes has not come for this long: it never will. A hub that
+  /// waits for a slow disk, or serves hundreds before this one, needs seconds.
+  package static let stallLimit: Duration = .seconds(60)
+  /// What is on its way is waited for as long as a link would take that is barely one.
+  package static let slowestBytesPerSecond = 1 << 10
+  /// So much received is more than pings and pongs: a long message is coming in.
+  package static let stallBytes = 4 << 10
+
   // MARK: Sending
 
   /// Bytes handed to the socket and not yet taken by the kernel, above which a sender waits…

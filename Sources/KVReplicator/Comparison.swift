@@ -106,6 +106,17 @@ struct Comparer {
     }
   }
 
+  /// The hub's newest version.
+  @concurrent
+  func head() async throws -> Version {
+    do {
+      var messages = connection.messages.makeAsyncIterator()
+      return try await greet(&messages).0.head.version
+    } catch let error as TransportError {
+      throw ReplicatorError(error)
+    }
+  }
+
   private var replicaRestored: ReplicatorError {
     ReplicatorError(
       .replicaRestored,

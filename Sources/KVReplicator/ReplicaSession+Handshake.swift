@@ -37,7 +37,7 @@ extension ReplicaSession {
       token: configuration.token)
     hello.positions = state.hubPositions
     hello.cursorSpace = state.hubSpace
-    hello.credit = configuration.windowBytes
+    hello.credit = pull.credit
     return hello
   }
 
@@ -54,10 +54,11 @@ extension ReplicaSession {
     guard areAcceptable(welcome.acknowledgement, after: state.shipped) else { return }
     epoch = welcome.head.identity
     head = welcome.head.version
+    fedHead = head
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
     // What the hub feeds begins there, whatever has to be done before it can be applied.
-    pull = InboundFeed(cursor: welcome.common.version, credit: configuration.windowBytes)
+    pull = InboundFeed(cursor: welcome.common.version, credit: pull.credit)
     goOn(from: welcome)
   }
 
@@ -143,11 +144,13 @@ extension ReplicaSession {
   private mutating func rollBack(_ welcome: Welcome, _ found: FoundDigest? = nil, onward: Welcome? = nil) {
     phase = .rollingBack(onward: onward)
     if welcome.common.version < state.cursor?.version ?? 0 || welcome.lastApplied < state.shipped {
+      let known = state.cursor?.version ?? 0
       actions.append(
         .notify(
           .hubRestored(
-            common: welcome.common.version, known: state.cursor?.version ?? 0, decided: welcome.lastApplied,
-            acknowledged: state.shipped)))
+            HubRestoration(
+              local: welcome.lastApplied < state.shipped ? welcome.lastApplied + 1...state.shipped : nil,
+              server: welcome.common.version < known ? welcome.common.version + 1...known : nil))))
     }
     actions.append(
       .rollBack(
@@ -172,6 +175,8 @@ extension ReplicaSession {
   /// What a hub lost that was restored comes first; everything else would be judged without it.
   private mutating func begin() {
     guard state.isRestoring else { return open() }
+    // What is brought back goes on where it was.
+    if budget.isPausing { return leave() }
     guard configuration.mode.contains(.push) else {
       return end(
         ReplicatorError(

@@ -47,6 +47,8 @@ struct InboundFeed: Sendable {
 extension ReplicaSession {
   mutating func receive(_ feed: Feed) {
     guard configuration.mode.contains(.pull) else { return violation("a feed came that was not asked for") }
+    // It comes again: the cursor has not moved.
+    if budget.isPausing { return }
     guard feed.segment.after == pull.receivedThrough else {
       return violation(
         "a feed begins after version \(feed.segment.after), and \(pull.receivedThrough) was received so far")
@@ -54,6 +56,8 @@ extension ReplicaSession {
     guard pull.credit > 0 else { return violation("a feed came without credit") }
     do throws(ProtocolError) { try feed.segment.checkFed() } catch { return violation("\(error)") }
     pull.credit -= feed.chargedBytes
+    budget.receivedBytes += feed.chargedBytes
+    fedHead = max(fedHead, feed.head)
     pull.receivedThrough = feed.segment.through
     pull.waiting.append(feed)
     proceed()
@@ -88,8 +92,9 @@ extension ReplicaSession {
     self.state = state
     pull.cursor = state.cursor?.version ?? 0
     count(outcome)
-    pull.credit += pull.applyingBytes
-    actions.append(.send(.credit(pull.applyingBytes)))
+    let granted = regrant(pull.applyingBytes)
+    pull.credit += granted
+    if granted > 0 { actions.append(.send(.credit(granted))) }
     // A resolution is a new local commit, also that of two equal writes whose later time stands.
     if outcome.resolutions > 0 { pushAlso(through: state.local.version) }
     proceed()

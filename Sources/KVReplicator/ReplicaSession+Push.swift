@@ -14,6 +14,8 @@ struct OutboundPush: Sendable {
     var localBytes: Int
     /// Those of the changes that were not sent.
     var superseded: Int
+    /// What it took on the wire.
+    var chargedBytes: Int
   }
 
   /// Decided, and not yet recorded.
@@ -82,6 +84,8 @@ extension ReplicaSession {
   /// Sends the run that was read, and reads the next one.
   mutating func pumpPush() {
     guard configuration.mode.contains(.push) else { return }
+    // What was read when the budget allowed for it, and does not any more.
+    if spendableBytes <= 0 { push.held = nil }
     if let segment = push.held, maySend {
       push.held = nil
       send(segment)
@@ -89,18 +93,24 @@ extension ReplicaSession {
     guard push.held == nil, !push.isReading, !isSettling, mayReadPush else { return }
     push.isReading = true
     actions.append(
-      .readPush(after: push.lookedThrough ?? push.sentThrough, maximumBytes: configuration.segmentBytes))
+      .readPush(
+        after: push.lookedThrough ?? push.sentThrough,
+        maximumBytes: min(configuration.segmentBytes, max(1, spendableBytes))))
   }
 
   /// However much credit the hub grants, one run waits for the socket while the next is read: the kernel's buffer keeps
   /// the link busy, and more would only be held in memory. A drain needs the same memory whether the hub is faster or
   /// slower than the log.
   var maySend: Bool {
-    push.credit > 0 && push.unsentBytes < min(configuration.windowBytes, configuration.segmentBytes)
+    push.credit > 0 && spendableBytes > 0
+      && push.unsentBytes < min(configuration.windowBytes, configuration.segmentBytes)
   }
 
+  /// The log may hold more that is to be pushed, and may be.
+  var mayReadPush: Bool { spendableBytes > 0 && mayReadMore }
+
   /// The log may hold more that is to be pushed.
-  var mayReadPush: Bool {
+  var mayReadMore: Bool {
     configuration.mode.contains(.push) && !push.isExhausted && !isHeldBack
       && (configuration.isLive || push.sentThrough < target)
   }
@@ -159,11 +169,13 @@ extension ReplicaSession {
     let message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
     push.credit -= message.chargedBytes
     push.unsentBytes += message.chargedBytes
+    budget.sentBytes += message.chargedBytes
     push.sentThrough = read.segment.through
     push.inFlight.append(
       OutboundPush.InFlight(
         through: read.segment.through, digest: read.segment.digest, localChanges: read.localChanges,
-        localBytes: read.localBytes, superseded: read.localChanges - read.segment.changeCount))
+        localBytes: read.localBytes, superseded: read.localChanges - read.segment.changeCount,
+        chargedBytes: message.chargedBytes))
     actions.append(.send(.push(message)))
   }
 

@@ -44,8 +44,14 @@ struct ReplicaSession: Sendable {
     case pushSent(bytes: Int)
     /// Answers any action that uses the store, which failed.
     case failed(SessionFailure)
-    /// Time since anything was received.
-    case tick(silence: Duration)
+    /// Time since anything was received and since the session began, and the bytes received since then.
+    case tick(silence: Duration, elapsed: Duration = .zero, receivedBytes: Int = 0)
+    /// So many callers want to know what the hub has by now, and when it is here.
+    case fence(UInt64)
+    /// The time that the session may take is over.
+    case timeIsUp
+    /// Ends the session once what is in flight is decided.
+    case pause
     /// Ends the session when asked from outside.
     case stop
   }
@@ -90,8 +96,11 @@ struct ReplicaSession: Sendable {
     var token: [UInt8] = []
     var segmentBytes = ProtocolLimits.segmentBytes
     var windowBytes = ProtocolLimits.windowBytes
+    /// Bytes of commits that may travel, in both directions; nil: any number.
+    var budgetBytes: Int?
     var heartbeatInterval = ProtocolLimits.heartbeatInterval
     var idleLimit = ProtocolLimits.idleLimit
+    var stallLimit = ProtocolLimits.stallLimit
   }
 
   enum Phase {
@@ -123,6 +132,13 @@ struct ReplicaSession: Sendable {
   var target: Version
   /// What was brought back last and is not yet decided.
   var restoringThrough: Version?
+  /// The newest version that the hub said to have when it last fed or welcomed: what is left to be pulled.
+  var fedHead: Version = 0
+  /// It ended because everything was done.
+  private(set) var hasFinished = false
+  var budget = SessionBudget()
+  var fence = HeadFence()
+  var stall = StallWatch()
   private var pings: UInt64 = 0
   private var isPinging = false
   var actions: [Action] = []
@@ -131,7 +147,8 @@ struct ReplicaSession: Sendable {
     self.configuration = configuration
     self.state = state
     push = OutboundPush(after: state.shipped)
-    pull = InboundFeed(cursor: state.cursor?.version ?? 0, credit: configuration.windowBytes)
+    budget.bytes = configuration.budgetBytes
+    pull = InboundFeed(cursor: state.cursor?.version ?? 0, credit: Self.firstCredit(configuration))
     target = state.local.version
   }
 
@@ -169,14 +186,16 @@ struct ReplicaSession: Sendable {
       proceed()
     case .pushSent(let bytes):
       push.unsentBytes -= bytes
+      stall.progress += 1
       proceed()
     case .failed(let failure):
       phase = .ended
       actions.append(.fail(failure))
-    case .tick(let silence): tick(silence)
-    case .stop:
-      actions.append(.send(.goodbye))
-      end(nil)
+    case .tick(let silence, let elapsed, let receivedBytes): tick(silence, elapsed, receivedBytes)
+    case .fence(let number): want(number)
+    case .timeIsUp: runOut()
+    case .pause: pause()
+    case .stop: leave()
     }
   }
 
@@ -192,6 +211,10 @@ struct ReplicaSession: Sendable {
   // MARK: Messages
 
   private mutating func receive(_ message: Message) {
+    switch message {
+    case .ping, .pong: break
+    default: stall.progress += 1
+    }
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
     case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
@@ -209,7 +232,8 @@ struct ReplicaSession: Sendable {
       push.credit += bytes
       proceed()
     case (_, .ping(let number)): actions.append(.send(.pong(number)))
-    case (_, .pong): break
+    case (_, .pong(let number)): if number == stall.ping { stall.hasEcho = true }
+    case (.open, .head(let number, let version)): receiveHead(number, version)
     case (_, .goodbye): end(ReplicatorError(.unavailable, "the hub shut down; try again when it is back"))
     default: violation("a \(message.kind) message has no place here")
     }
@@ -245,14 +269,21 @@ struct ReplicaSession: Sendable {
     }
   }
 
-  private mutating func tick(_ silence: Duration) {
+  private mutating func tick(_ silence: Duration, _ elapsed: Duration, _ receivedBytes: Int) {
     if silence >= configuration.idleLimit, !isMending {
       return end(ReplicatorError(.unreachable, Self.silent(for: silence)))
     }
+    checkForStall(elapsed, receivedBytes: receivedBytes)
     guard isWelcomed, silence >= configuration.heartbeatInterval, !isPinging else { return }
+    _ = ping()
+  }
+
+  /// Asks whether the hub is there; gives the question's number.
+  mutating func ping() -> UInt64 {
     pings += 1
     isPinging = true
     actions.append(.send(.ping(pings)))
+    return pings
   }
 
   // MARK: Going on
@@ -262,28 +293,32 @@ struct ReplicaSession: Sendable {
     guard case .open = phase else { return }
     pumpStore()
     pumpPush()
-    if configuration.isLive {
-      guard configuration.mode.contains(.push), push.isExhausted, !push.isAwaitingLocal else { return }
-      push.isAwaitingLocal = true
-      actions.append(.awaitLocal(beyond: push.exhaustedAt))
-    } else if isComplete {
-      actions.append(.send(.goodbye))
-      end(nil)
+    pumpFence()
+    if isCut || (!configuration.isLive && isComplete) {
+      hasFinished = isComplete
+      return leave()
     }
+    guard configuration.isLive, configuration.mode.contains(.push), push.isExhausted, !push.isAwaitingLocal else {
+      return
+    }
+    push.isAwaitingLocal = true
+    actions.append(.awaitLocal(beyond: push.exhaustedAt))
   }
 
-  /// Nothing is left to be read that may be pushed; everything pushed is decided and recorded; everything that was fed
-  /// is applied, and that is all the hub had.
+  /// Everything pushed is decided and recorded, and everything that was fed is applied.
+  var isAtRest: Bool {
+    pull.waiting.isEmpty && !push.hasUndecided && !isWritingStore && !push.isReading && push.held == nil
+  }
+
+  /// At rest, nothing is left to be read that may be pushed, and what was fed is all the hub had.
   private var isComplete: Bool {
-    guard pull.waiting.isEmpty, !push.hasUndecided, !isWritingStore, !push.isReading, push.held == nil,
-      !mayReadPush
-    else { return false }
+    guard isAtRest, !mayReadMore else { return false }
     return !configuration.mode.contains(.pull) || pull.cursor >= head
   }
 
   /// Hub and store have nothing left for each other, as far as is known here. A live session goes on.
   var isCaughtUp: Bool {
-    guard case .open = phase else { return false }
+    guard case .open = phase else { return hasFinished }
     return isComplete
   }
 
@@ -298,13 +333,19 @@ struct ReplicaSession: Sendable {
   /// Whatever can be done has been begun: what remains is somebody else's turn.
   private func checkLiveness() {
     guard case .open = phase else { return }
+    precondition(isComplete || isLiveOrAwaited, "nobody is waited for, and nothing is done")
     precondition(isWritingStore || (push.decision == nil && pull.waiting.isEmpty), "a write of the store was forgotten")
     precondition(push.held == nil || !maySend, "a push was forgotten")
     precondition(push.isReading || !mayReadPush || push.held != nil || isSettling, "a read of the log was forgotten")
     precondition(push.isAwaitingLocal || !configuration.isLive || !push.isExhausted, "nobody waits for local commits")
     // The hub owes credit, decisions and feeds only while this side owes none.
     precondition(
-      !configuration.mode.contains(.pull) || isWritingStore || pull.credit > 0, "the hub was never granted credit again"
-    )
+      !configuration.mode.contains(.pull) || isWritingStore || pull.credit > 0 || budget.isLimited,
+      "the hub was never granted credit again")
+  }
+
+  /// Something is under way here, or due from the hub, or may come from either side at any time.
+  private var isLiveOrAwaited: Bool {
+    configuration.isLive || isWritingStore || push.isReading || push.unsentBytes > 0 || awaited != nil
   }
 }

@@ -4,6 +4,7 @@
 // - At most one session of a store is under way: the store says so, whichever replicator it belongs to.
 // - Memory does not grow with the backlog: a session holds at most its window in each direction and a segment it reads.
 
+public import KVLog
 public import KVStore
 import KVTransport
 import KVProtocol
@@ -15,6 +16,7 @@ public import ServiceLifecycle
 /// let replicator = Replicator(store, hub: try HubAddress("kvsync://localhost:7447/notes"))
 /// let report = try await replicator.syncOnce()
 /// try await replicator.run()          // until cancelled, or as a service
+/// for await event in replicator.events { … }
 /// ```
 ///
 /// A `Replicator` may be used from any thread. A store is synchronised by one call at a time, of this replicator or
@@ -41,12 +43,19 @@ public final class Replicator: Sendable, Service {
     public var shortestRetry = Duration.milliseconds(500)
     /// …and of all waits.
     public var longestRetry = Duration.seconds(60)
+    /// Tells when the network may be back: then it is tried at once, once a second at most, beside the waits.
+    public var networkMonitor: any NetworkMonitor = SystemNetworkMonitor()
     /// Told how far a session is, several times a second; must not block.
     public var progress: @Sendable (SyncReport) -> Void = { _ in }
     /// Told when ``Replicator/run()`` has to try again: why, and after how long.
     public var retrying: @Sendable (ReplicatorError, Duration) -> Void = { _, _ in }
     /// Told once a session, when hub and store first have nothing left for each other: what the session did so far.
     public var caughtUp: @Sendable (SyncReport) -> Void = { _ in }
+
+    /// Shorter in tests.
+    var heartbeatInterval = ProtocolLimits.heartbeatInterval
+    var idleLimit = ProtocolLimits.idleLimit
+    var stallLimit = ProtocolLimits.stallLimit
 
     /// The defaults.
     public init() {}
@@ -73,6 +82,10 @@ public final class Replicator: Sendable, Service {
   private let store: Store
   private let hub: HubAddress
   private let configuration: Configuration
+  private let board: StatusBoard
+  private let follower: LocalFollower
+  private let control = RunControl()
+  private let catchUps = CatchUps()
 
   /// A replicator of `store`, which must be open for writing unless it only compares, with one space of one hub. Connects
   /// to nobody yet.
@@ -80,32 +93,107 @@ public final class Replicator: Sendable, Service {
     self.store = store
     self.hub = hub
     self.configuration = configuration.withinLimits
+    board = StatusBoard(store)
+    follower = LocalFollower(store, board.listeners)
   }
 
+  deinit {
+    follower.stop()
+    board.listeners.end()
+  }
+
+  // MARK: Looking on
+
+  /// What happens, from now on: ``Events``.
+  public var events: Events {
+    let subscription = board.listeners.subscribe(toEvents: true)
+    follower.start()
+    return Events(subscription: subscription)
+  }
+
+  /// How the replicator and its store stand now. Takes some microseconds; when the hub has decided something since the
+  /// last time and more is pending, the log is read up to the oldest pending commit.
+  public var status: ReplicatorStatus { board.status }
+
+  /// How they stand, now and each time that it changes: ``Statuses``.
+  public var statuses: Statuses {
+    let subscription = board.listeners.subscribe(toEvents: false)
+    follower.start()
+    return Statuses(subscription: subscription, board: board)
+  }
+
+  /// Those who listen now.
+  var listenerCount: Int { board.listeners.count }
+
+  /// Suspends until everything that was written to the store before the call is on the hub, and everything that the hub had
+  /// at some moment after the call is here. Brings nothing about: ``run()`` or ``syncOnce(_:budget:)`` does, of this
+  /// replicator, in both directions; until then it waits.
+  ///
+  /// However many callers wait, it costs a message for each round trip. Throws what ends ``run()`` for good, `StoreError`
+  /// (`closed`, `poisoned`, `readOnly`), or `CancellationError`.
+  public func caughtUp() async throws {
+    try await store.decided(through: store.localWork.version)
+    try await catchUps.wait()
+  }
+
+  // MARK: Pausing
+
+  /// Stops synchronising until ``resume()``: nothing is sent and nothing asked for any more, whatever happens to the
+  /// network. What is in flight is decided by the hub and recorded here. ``run()`` goes on running and waits; a pass that is
+  /// under way ends, ``SyncReport/isCutShort``. Writing to the store goes on. Not kept beyond this object's life.
+  public func pause() {
+    if control.setPaused(true) { board.paused(true) }
+  }
+
+  /// Ends ``pause()``: ``run()`` connects at once.
+  public func resume() {
+    if control.setPaused(false) { board.paused(false) }
+  }
+
+  // MARK: Synchronising
+
   /// One session: ends when everything written here before the call is decided by the hub, and everything that the hub
-  /// had is here. Changes that the hub found stale stay pending when only pushing: resolving them needs a pull, and
-  /// ``SyncReport/awaitsPull`` says so. What was written after them is pushed all the same.
+  /// had is here; or at the end of the budget. Changes that the hub found stale stay pending when only pushing: resolving
+  /// them needs a pull, and ``SyncReport/awaitsPull`` says so. What was written after them is pushed all the same.
   ///
   /// What was acknowledged or applied is durable, and stays whatever is thrown. A graceful shutdown
   /// ends the session early; once it is connected, without an error.
   ///
-  /// Throws ``ReplicatorError`` with any code but `invalidAddress`; `StoreError`: `inUse` (the store is being
-  /// synchronised), `closed`, `readOnly`, `full`, `poisoned`, `corrupt`, `system`, or `replication` (the hub's answer does
-  /// not fit what the store knows, or the hub refused a commit); `CancellationError`.
-  public func syncOnce(_ direction: Direction = .both) async throws -> SyncReport {
+  /// Throws ``ReplicatorError`` with any code but `invalidAddress` and `storeFailed`; `StoreError`: `inUse` (the store is
+  /// being synchronised), `closed`, `readOnly`, `full`, `poisoned`, `corrupt`, `system`, or `replication` (the hub's answer
+  /// does not fit what the store knows, or the hub refused a commit); `CancellationError`.
+  public func syncOnce(_ direction: Direction = .both, budget: Budget = Budget()) async throws -> SyncReport {
+    let deadline = budget.duration.map { ContinuousClock.now + $0 }
+    try checkNotPaused()
     try await store.beginSession()
     defer { store.endSession() }
-    let outcome = try await session(direction, isLive: false)
-    if let error = outcome.error { throw error }
-    return outcome.report
+    do {
+      let outcome = try await leavingNotes {
+        let outcome = try await session(direction, isLive: false, bytes: budget.bytes, deadline: deadline)
+        if let error = outcome.error { throw error }
+        return outcome
+      }
+      return outcome.report
+    } catch {
+      // Paused while it was connecting: nobody has cancelled the caller's task.
+      if error is CancellationError, !Task.isCancelled { try checkNotPaused() }
+      throw error
+    }
   }
+
+  /// ``syncOnce(_:budget:)`` that only sends.
+  public func push(budget: Budget = Budget()) async throws -> SyncReport { try await syncOnce(.push, budget: budget) }
+
+  /// ``syncOnce(_:budget:)`` that only receives.
+  public func pull(budget: Budget = Budget()) async throws -> SyncReport { try await syncOnce(.pull, budget: budget) }
 
   /// Synchronises until cancelled or shut down gracefully: live in both directions, connecting again with jittered
   /// backoff: a random wait below a ceiling that doubles from ``Configuration/shortestRetry`` to
-  /// ``Configuration/longestRetry`` (full jitter, after M. Brooker, "Exponential Backoff and Jitter", 2015).
+  /// ``Configuration/longestRetry`` (full jitter, after M. Brooker, "Exponential Backoff and Jitter", 2015); and at once
+  /// when ``Configuration/networkMonitor`` says that the network may be back.
   ///
-  /// Throws a ``ReplicatorError`` whose ``ReplicatorError/isTransient`` is false, or `StoreError` as ``syncOnce(_:)``
-  /// does. Cancellation ends it without an error.
+  /// Throws a ``ReplicatorError`` whose ``ReplicatorError/isTransient`` is false, or `StoreError` as
+  /// ``syncOnce(_:budget:)`` does. Cancellation ends it without an error.
   public func run() async throws {
     try await run(.both)
   }
@@ -114,34 +202,86 @@ public final class Replicator: Sendable, Service {
   public func run(_ direction: Direction) async throws {
     try await store.beginSession()
     defer { store.endSession() }
+    let network = Task { [configuration, control] in
+      for await _ in configuration.networkMonitor.returns() { control.networkIsBack() }
+    }
+    defer { network.cancel() }
+    do {
+      try await leavingNotes { try await keepSynchronising(direction) }
+    } catch {
+      catchUps.fail(error)
+      throw error
+    }
+  }
+
+  /// Runs `work`, says on the board how it ended, and leaves what the board says for other processes, from time to time
+  /// and at the end.
+  private func leavingNotes<Result: Sendable>(_ work: () async throws -> Result) async throws -> Result {
+    let keeper = NoteKeeper(store: store, hub: hub, board: board)
+    let keeping = Task { await keeper.run() }
+    func end(_ error: ReplicatorError?) async {
+      board.ended(error)
+      keeping.cancel()
+      await keeping.value
+      await keeper.leave()
+    }
+    do {
+      let result = try await work()
+      await end(nil)
+      return result
+    } catch {
+      await end(Self.told(error))
+      throw error
+    }
+  }
+
+  private func keepSynchronising(_ direction: Direction) async throws {
     var backoff = Backoff(shortest: configuration.shortestRetry, longest: configuration.longestRetry)
+    /// When the next try is due. One that a hint leads to comes in addition, and leaves it as it is.
+    var due = ContinuousClock.now
     while !Task.isCancelled, !Task.isShuttingDownGracefully {
+      if control.isPaused {
+        await cancelWhenGracefulShutdown { [control] in await control.untilResumed() }
+        continue
+      }
+      let signs = control.signs
       let failure: ReplicatorError
       do {
         let began = ContinuousClock.now
         let outcome = try await session(direction, isLive: true)
         // A session that had nothing to do, and held, was no failed attempt either.
         let hasHeld = ContinuousClock.now - began >= configuration.longestRetry
-        if outcome.report.hasProgress || hasHeld { backoff.progressed() }
-        guard let error = outcome.error else { return }
+        if outcome.report.hasProgress || hasHeld {
+          backoff.progressed()
+          due = .now
+        }
+        // It ended as intended: paused, or shut down.
+        guard let error = outcome.error else { continue }
         failure = error
       } catch let error as ReplicatorError {
         failure = error
       } catch is CancellationError {
-        return
+        continue
       }
       guard failure.isTransient else { throw failure }
-      let wait = backoff.next(random: .random(in: 0..<1))
-      configuration.retrying(failure, wait)
-      try? await cancelWhenGracefulShutdown { try await Task.sleep(for: wait) }
+      let now = ContinuousClock.now
+      if due <= now { due = now + backoff.next(random: .random(in: 0..<1)) }
+      board.retrying(failure, after: due - now)
+      configuration.retrying(failure, due - now)
+      let isHint = await cancelWhenGracefulShutdown { [control, due] in
+        await control.wait(until: due, seen: signs)
+      }
+      if !isHint { due = .now }
     }
   }
 
   /// One session, and those that it leads to: a store that was copied goes on under another name.
-  private func session(_ direction: Direction, isLive: Bool) async throws -> SessionRunner.Outcome {
+  private func session(
+    _ direction: Direction, isLive: Bool, bytes: Int? = nil, deadline: ContinuousClock.Instant? = nil
+  ) async throws -> SessionRunner.Outcome {
     var report = SyncReport()
     for _ in 0..<Self.maximumBeginnings {
-      var outcome = try await oneSession(direction, isLive: isLive)
+      var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline)
       report.add(outcome.report)
       outcome.report = report
       guard outcome.isToBeginAgain else { return outcome }
@@ -153,17 +293,41 @@ public final class Replicator: Sendable, Service {
 
   private static let maximumBeginnings = 5
 
-  private func oneSession(_ direction: Direction, isLive: Bool) async throws -> SessionRunner.Outcome {
+  private func oneSession(
+    _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?
+  ) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
     session.token = configuration.token
     session.segmentBytes = configuration.segmentBytes
     session.windowBytes = configuration.memoryBudgetBytes / 2
+    session.budgetBytes = bytes
+    session.heartbeatInterval = configuration.heartbeatInterval
+    session.idleLimit = configuration.idleLimit
+    session.stallLimit = configuration.stallLimit
     try checkToken()
-    let connection = try await cancelWhenGracefulShutdown { try await self.connect() }
+    board.connecting()
+    let connection = try await cancelWhenGracefulShutdown { try await self.connectUnlessPaused() }
     let runner = SessionRunner(
       store: store, history: configuration.history, policy: configuration.policy, configuration: session,
-      connection: connection, progress: configuration.progress, caughtUp: configuration.caughtUp)
+      connection: connection,
+      surroundings: SessionRunner.Surroundings(
+        board: board, control: control, catchUps: catchUps, deadline: deadline, progress: configuration.progress,
+        caughtUp: configuration.caughtUp))
     return try await runner.run()
+  }
+
+  /// What a status says of an error; nil when nothing went wrong.
+  private static func told(_ error: any Error) -> ReplicatorError? {
+    switch error {
+    case let error as ReplicatorError: error
+    case is CancellationError: nil
+    default: ReplicatorError(.storeFailed, "\(error)")
+    }
+  }
+
+  private func checkNotPaused() throws(ReplicatorError) {
+    guard control.isPaused else { return }
+    throw ReplicatorError(.paused, "the replicator is paused. Resume it first.")
   }
 
   private func checkToken() throws {
@@ -183,6 +347,22 @@ public final class Replicator: Sendable, Service {
       throw ReplicatorError(error)
     }
   }
+
+  /// As `connect`; throws `CancellationError` as soon as the replicator is paused.
+  private func connectUnlessPaused() async throws -> Connection {
+    try await withThrowingTaskGroup(of: Connection.self) { group in
+      group.addTask { try await self.connect() }
+      group.addTask { [control] in
+        await control.untilPaused()
+        throw CancellationError()
+      }
+      defer { group.cancelAll() }
+      guard let connection = try await group.next() else { throw CancellationError() }
+      return connection
+    }
+  }
+
+  // MARK: Comparing
 
   /// Compares the store with the hub, row by row in key order, without sending values and in bounded memory. Changes
   /// neither side, works on a store that is open read-only, and makes no space.
@@ -215,6 +395,12 @@ public final class Replicator: Sendable, Service {
         direction: direction
       ).run()
     }
+  }
+
+  /// The hub's newest version, by a handshake and nothing else. Makes no space, works on a store that is open read-only,
+  /// and while it is synchronised. Throws as ``compare()``.
+  public func hubVersion() async throws -> Version {
+    try await inquire { try await $0.head() }
   }
 
   /// Connects to ask, and not to synchronise.

@@ -37,6 +37,12 @@ public struct ReplicatorError: Error, Sendable, Hashable, CustomStringConvertibl
     case belowRetentionFloor
     /// The other side does not follow the protocol.
     case protocolViolation
+    /// The hub answers, and does not do what is its turn. Trying again can help.
+    case stalled
+    /// The replicator is paused.
+    case paused
+    /// The store failed: a `StoreError`, as ``ReplicatorStatus/lastError`` tells it.
+    case storeFailed
   }
 
   /// The reason, for programs.
@@ -54,7 +60,12 @@ public struct ReplicatorError: Error, Sendable, Hashable, CustomStringConvertibl
   public var description: String { message }
 
   /// Whether trying again later, unchanged, can help.
-  public var isTransient: Bool { code == .unreachable || code == .unavailable || code == .hubFull }
+  public var isTransient: Bool {
+    switch code {
+    case .unreachable, .unavailable, .hubFull, .stalled: true
+    default: false
+    }
+  }
 }
 
 extension ReplicatorError {

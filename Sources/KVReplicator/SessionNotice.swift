@@ -1,11 +1,23 @@
-// What a session finds out and mends by itself, and a program may want to know.
+// What a session finds out that changes nothing for it, and that the program should hear of.
 
 import KVLog
 
-enum SessionNotice: Sendable, Equatable {
-  /// The hub was restored to an older state. It has what this store pulled through `common` of `known`, and this store's
-  /// commits through `decided` of `acknowledged`; what it lacks is brought back to it.
-  case hubRestored(common: Version, known: Version, decided: Version, acknowledged: Version)
-  /// The store was copied, or restored from a copy, and goes on under another name.
+enum SessionNotice: Sendable, Hashable {
+  case parked(ParkedCommits)
+  case hubRestored(HubRestoration)
   case becameNewIncarnation(Identity)
+  case lapsed
+  case loadingSnapshot(keys: Int)
+  case lapseWarning(within: Duration?)
+
+  var event: ReplicatorEvent {
+    switch self {
+    case .parked(let commits): .parked(commits)
+    case .hubRestored(let restoration): .hubRestored(restoration)
+    case .becameNewIncarnation(let incarnation): .becameNewIncarnation(incarnation)
+    case .lapsed: .lapsed
+    case .loadingSnapshot(let keys): .loadingSnapshot(keys: keys)
+    case .lapseWarning(let time): .lapseWarning(within: time)
+    }
+  }
 }

@@ -8,6 +8,7 @@
 // - The store is never waited for on an event loop or on a thread that serves tasks.
 // - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
 // - What the program is told never goes backwards.
+// - Time is kept for the session: ticks for its heartbeat and its watch, and the end of its budget.
 // - When `run` returns, the connection is closed and nothing of the session is under way any more.
 
 import KVLog
@@ -36,11 +37,19 @@ final class SessionRunner: Sendable {
     /// What the program is to be told; one task at a time tells it, so that it hears the latest last.
     var news: (isDue: Bool, hasCaughtUp: Bool) = (false, false)
     var isTelling = false
+    /// What the status board was told last, and when.
+    var noted = StatusBoard.Session()
+    var lastNote: ContinuousClock.Instant?
+    /// The cursor when the session began.
+    let firstCursor: Version
 
     /// What has been done so far, and what is left as the session knows.
     var report: SyncReport {
       var report = session.report
       report.pendingChanges = session.state.pendingChanges
+      report.pendingBytes = session.state.pendingBytes
+      report.remainingServerVersions = session.remainingServerVersions
+      report.isCutShort = session.isCutShort
       report.awaitsPull = session.awaitsPull
       return report
     }
@@ -59,28 +68,39 @@ final class SessionRunner: Sendable {
   private let policy: ConflictPolicy
   private let configuration: ReplicaSession.Configuration
   private let connection: Connection
-  private let progress: @Sendable (SyncReport) -> Void
-  private let caughtUp: @Sendable (SyncReport) -> Void
+  private let surroundings: Surroundings
+  private let began = ContinuousClock.now
   private let state: Mutex<State>
   private let (outbox, outboxEnd) = AsyncStream<Message>.makeStream(
     bufferingPolicy: .bufferingOldest(maximumWaitingMessages))
   private let (work, workEnd) = AsyncStream<ReplicaSession.Action>.makeStream()
 
-  /// `progress` is told how far the session is, and `caughtUp` when it first has nothing left; they must not block.
+  /// What a session has around it. The closures must not block.
+  struct Surroundings: Sendable {
+    var board: StatusBoard
+    var control: RunControl
+    var catchUps: CatchUps
+    /// When the session's budget is over.
+    var deadline: ContinuousClock.Instant?
+    /// Told how far the session is.
+    var progress: @Sendable (SyncReport) -> Void
+    /// Told when it first has nothing left.
+    var caughtUp: @Sendable (SyncReport) -> Void
+  }
+
   init(
     store: Store, history: ShippedHistory = .latest, policy: ConflictPolicy,
-    configuration: ReplicaSession.Configuration,
-    connection: Connection, progress: @escaping @Sendable (SyncReport) -> Void,
-    caughtUp: @escaping @Sendable (SyncReport) -> Void = { _ in }
+    configuration: ReplicaSession.Configuration, connection: Connection, surroundings: Surroundings
   ) {
     self.store = store
     pushes = PushReader(store, history: history)
     self.policy = policy
     self.configuration = configuration
     self.connection = connection
-    self.progress = progress
-    self.caughtUp = caughtUp
-    state = Mutex(State(session: ReplicaSession(configuration, state: store.replicaState())))
+    self.surroundings = surroundings
+    let local = store.replicaState()
+    state = Mutex(
+      State(session: ReplicaSession(configuration, state: local), firstCursor: local.cursor?.version ?? 0))
   }
 
   /// Runs until the session ends; a graceful shutdown ends it with a goodbye. Throws what the store throws, and
@@ -91,7 +111,10 @@ final class SessionRunner: Sendable {
         group.addTask { await self.receive() }
         group.addTask { await self.transmit() }
         group.addTask { await self.keepTime() }
+        group.addTask { await self.watchForPause() }
+        if let deadline = surroundings.deadline { group.addTask { await self.watchForEnd(at: deadline) } }
         handle(.connected)
+        surroundings.catchUps.serve { [weak self] number in self?.handle(.fence(number)) }
         for await action in work {
           group.addTask { await self.perform(action) }
         }
@@ -100,6 +123,7 @@ final class SessionRunner: Sendable {
     } onGracefulShutdown: {
       self.react(to: .stop)
     }
+    surroundings.catchUps.serve(nil)
     connection.close()
     let left = store.replicaState()
     let (ending, report, isToBeginAgain) = state.withLock { state in
@@ -122,7 +146,10 @@ final class SessionRunner: Sendable {
 
   private func react(to event: ReplicaSession.Event) {
     state.withLock { state in
+      let before = state.session.marks
       for action in state.session.handle(event) { dispatch(action, &state) }
+      announce(since: before, state.session)
+      note(&state)
       let now = ContinuousClock.now
       if !state.hasCaughtUp, state.session.isCaughtUp {
         state.hasCaughtUp = true
@@ -134,6 +161,31 @@ final class SessionRunner: Sendable {
     }
   }
 
+  /// Tells whoever listens what has changed for the better.
+  private func announce(since before: ReplicaSession.Marks, _ session: ReplicaSession) {
+    let marks = session.marks
+    guard marks != before else { return }
+    let listeners = surroundings.board.listeners
+    if marks.pushedChanges > before.pushedChanges, marks.shipped > before.shipped {
+      listeners.tell(
+        .acknowledged(
+          versions: before.shipped + 1...marks.shipped, changes: marks.pushedChanges - before.pushedChanges))
+    }
+    if marks.conflicts > before.conflicts { listeners.tell(.conflicts(marks.conflicts - before.conflicts)) }
+    if marks.fence > before.fence { surroundings.catchUps.reached(marks.fence) }
+  }
+
+  /// Tells the status board when the session is at another stage, and now and then how far it is.
+  private func note(_ state: inout State) {
+    let session = state.session.standing(since: state.firstCursor)
+    let now = ContinuousClock.now
+    let hasChanged = (session.isOpen, session.isCaughtUp) != (state.noted.isOpen, state.noted.isCaughtUp)
+    guard hasChanged || state.lastNote.map({ now - $0 >= Self.progressInterval }) ?? true else { return }
+    state.noted = session
+    state.lastNote = now
+    surroundings.board.note(session)
+  }
+
   /// Tells the program what is due, unless that is being done.
   private func tell() {
     let isTold = state.withLock { state in
@@ -142,8 +194,11 @@ final class SessionRunner: Sendable {
     }
     guard !isTold else { return }
     while let (report, hasCaughtUp) = nextNews() {
-      progress(report)
-      if hasCaughtUp { caughtUp(report) }
+      surroundings.progress(report)
+      if hasCaughtUp {
+        surroundings.caughtUp(report)
+        surroundings.board.listeners.tell(.caughtUp(report))
+      }
     }
   }
 
@@ -161,11 +216,16 @@ final class SessionRunner: Sendable {
   private func dispatch(_ action: ReplicaSession.Action, _ state: inout State) {
     switch action {
     case .send(let message):
+      if case .push(let push) = message, let sent = state.session.push.inFlight.last {
+        surroundings.board.listeners.tell(
+          .sent(versions: push.segment.after + 1...push.segment.through, changes: sent.localChanges))
+      }
       guard case .dropped = outboxEnd.yield(message) else { break }
       // The closed link ends the session.
       state.ending = .success(
         ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
       connection.close()
+    case .notify(let notice): surroundings.board.listeners.tell(notice.event)
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
     case .end(let error): state.ending = state.ending ?? .success(error)
     case .beginAgain:
@@ -211,11 +271,25 @@ final class SessionRunner: Sendable {
   }
 
   private func keepTime() async {
-    let interval = min(configuration.heartbeatInterval, configuration.idleLimit) / 2
+    let interval = min(configuration.heartbeatInterval, configuration.idleLimit, configuration.stallLimit) / 2
     while !Task.isCancelled {
-      do { try await Task.sleep(for: interval) } catch { return }
-      handle(.tick(silence: connection.silence))
+      // A silent link is found out when its limit is over, and not at the next tick after that.
+      let left = configuration.idleLimit - connection.silence
+      do { try await Task.sleep(for: max(.milliseconds(1), min(interval, left))) } catch { return }
+      handle(
+        .tick(
+          silence: connection.silence, elapsed: ContinuousClock.now - began, receivedBytes: connection.receivedBytes))
     }
+  }
+
+  private func watchForPause() async {
+    await surroundings.control.untilPaused()
+    if !Task.isCancelled { handle(.pause) }
+  }
+
+  private func watchForEnd(at deadline: ContinuousClock.Instant) async {
+    do { try await Task.sleep(until: deadline, clock: .continuous) } catch { return }
+    handle(.timeIsUp)
   }
 
   // MARK: The store
@@ -275,9 +349,11 @@ final class SessionRunner: Sendable {
     }
   }
 
-  private func blocking<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
-    try await NIOThreadPool.singleton.runIfActive(work)
-  }
+}
+
+/// Runs what may wait for the disk away from the threads that serve tasks.
+func blocking<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
+  try await NIOThreadPool.singleton.runIfActive(work)
 }
 
 /// What the store threw, on its way through the session.

@@ -21,6 +21,13 @@ public struct SyncReport: Sendable, Hashable {
   public var reoffered = 0
   /// Local changes that the hub has not decided when the report was made.
   public var pendingChanges = 0
+  /// Their key and value bytes.
+  public var pendingBytes = 0
+  /// Versions of the hub that are not here yet, as far as is known; what was just pushed from here among them. 0 when only
+  /// pushing.
+  public var remainingServerVersions: UInt64 = 0
+  /// Whether the session ended before everything was done, at its budget or because it was paused.
+  public var isCutShort = false
   /// Whether some of these met newer changes of others on the hub and wait for a pull: pushing alone leaves them.
   public var awaitsPull = false
 
@@ -37,6 +44,9 @@ public struct SyncReport: Sendable, Hashable {
     conflicts += other.conflicts
     reoffered += other.reoffered
     pendingChanges = other.pendingChanges
+    pendingBytes = other.pendingBytes
+    remainingServerVersions = other.remainingServerVersions
+    isCutShort = other.isCutShort
     awaitsPull = other.awaitsPull
   }
 

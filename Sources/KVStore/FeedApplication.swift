@@ -286,18 +286,22 @@ extension GroupWriter {
     // What stands of the local side keeps the time of its writing; that of one local commit stays one commit.
     let local = contests.filter { if case .local = $0.resolution { true } else { false } }
       .sorted { $0.local.version < $1.local.version }
+    var succession = SuccessionRecord([])
     for group in local.chunked(by: { $0.local.version }) {
       beginCommit(time: group.first?.local.time, flags: .resolution)
       for contest in group { try put(contest.local.isTombstone ? nil : contest.localValue, for: contest.key) }
-      endCommit()
+      let version = endCommit()
+      if let first = group.first { succession.steps.append(.init(version: first.local.version, successor: version)) }
     }
     for contest in contests {
       guard case .merged(let value) = contest.resolution else { continue }
       if byteCountOfOpenCommit == nil { beginCommit(flags: .resolution) }
       try put(value, for: contest.key)
+      succession.steps.append(.init(version: contest.local.version, successor: state.version + 1))
       if let bytes = byteCountOfOpenCommit, bytes > LogLimits.maximumCommitBytes / 2 { endCommit() }
     }
     if byteCountOfOpenCommit != nil { endCommit() }
+    try append(succession)
   }
 
   private func put(_ value: [UInt8]?, for key: [UInt8]) throws {

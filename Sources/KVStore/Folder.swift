@@ -222,7 +222,8 @@ final class Folder: Sendable {
     }
     let limit = min(keepFrom, folded.version, folded.acknowledged + 1)
     guard try core.log.truncate(before: limit) > 0 else { return }
-    while try core.index.sweepTombstones(before: core.log.firstVersion) {
+    let first = try core.log.firstVersion
+    while try core.index.sweepTombstones(before: first) || core.index.sweepSuccessions(before: first) {
       core.memory.aged()
       core.idleSnapshots.expire()
     }

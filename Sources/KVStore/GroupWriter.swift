@@ -489,6 +489,16 @@ final class GroupWriter {
     needsSynchronize = needsSynchronize || durably
   }
 
+  func append(_ record: SuccessionRecord) throws {
+    guard !record.steps.isEmpty else { return }
+    builder.append(.succession, payload: record.encoded().bytes)
+    if isDeferring { state.succeeded(record) }
+    let before = state
+    var after = state
+    try withTail { writer throws(LMDBError) in try applier.apply(record, to: &writer, state: &after) }
+    if state == before { state = after }
+  }
+
   func append(_ record: CursorRecord) {
     builder.append(.cursor, payload: record.encoded().bytes)
     state.advanced(record)

@@ -29,6 +29,7 @@ struct LogApplier {
         state.rolledBack(try RollbackRecord(decoding: payload))
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
+      case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
       }
     }
     for (author, version) in authors { try put(known: version, of: author, &writer) }

@@ -19,14 +19,31 @@ public struct Receipt: Sendable, Hashable {
     self.publication = publication
   }
 
-  /// Suspends until the hub has decided every local commit up to this one: applied it, durably, or found it stale, and
-  /// then what is still current of it is pending again under a later version. A replicator has to bring that about;
-  /// without one this waits until the store is closed.
+  /// What the hub has made of a commit.
+  public enum Decision: Sendable, Hashable {
+    /// The hub has it, durably; or what has taken its place: what was written here over it, or the other side of a
+    /// conflict that it lost.
+    case applied
+    /// The hub does not accept it, for this reason. It waits here, parked, and is not on the hub.
+    case parked(reason: String)
+  }
+
+  /// Suspends until the hub has decided the commit, and tells how. A commit that it finds stale is offered again under a
+  /// later version, and what stands of one in a conflict is: these are waited for too, as often as that happens. A
+  /// replicator has to bring that about, in whatever process; without one this waits until the store is closed.
   ///
-  /// Throws ``StoreError``: `closed` (a receipt belongs to the store that gave it, opened once), `poisoned`; or
-  /// `CancellationError`.
-  public func acknowledged() async throws {
-    _ = try await publication.wait(for: .acknowledged(version))
+  /// Suspends without a thread, and costs the store next to nothing however many wait. Throws ``StoreError``: `closed` (a
+  /// receipt belongs to the store that gave it, opened once), `poisoned`, `corrupt`, `system`; or `CancellationError`.
+  @discardableResult
+  public func acknowledged() async throws -> Decision {
+    var undecided = [version]
+    while let version = undecided.popLast() {
+      let state = try await publication.wait(for: .acknowledged(version))
+      guard state.lastSuccessor > version else { continue }
+      guard let core = publication.core else { throw StoreError.closed }
+      undecided += try core.successors(of: version)
+    }
+    return .applied
   }
 
   /// Whether both are of one commit.

@@ -64,6 +64,7 @@ extension StoreDirectory {
       unsafe unlink(file + "-lock")
     }
     unsafe unlink(Reserve(self).path)
+    for name in [Self.noteName, Self.newNoteName] { unsafe unlink("\(path)/\(name)") }
   }
 
   /// Removes what is left of the store, and the directory unless it holds anything else.

@@ -151,9 +151,11 @@ extension Store {
         }
       }
       var reoffers: [Reoffer] = []
+      var succession = SuccessionRecord([])
       for (version, hubVersion) in stale {
         if let reoffer = try reoffer(of: version, group) {
           reoffers.append(reoffer)
+          succession.steps.append(.init(version: version, successor: group.state.version + Version(reoffers.count)))
           outcome.holdUntil = max(outcome.holdUntil, hubVersion)
         }
       }
@@ -163,6 +165,7 @@ extension Store {
           holdUntil: outcome.holdUntil),
         durably: !ack.exceptions.isEmpty)
       for reoffer in reoffers { try reoffer.append(to: group) }
+      try group.append(succession)
       outcome.reoffered = reoffers.count
       return outcome
     }

@@ -144,6 +144,9 @@ private struct Verifier {
       }
     }
     try checkEntries(\.state) { key, payload in
+      if let step = SuccessionRecord.Step(key: key), step.version >= step.successor || step.successor > state.version {
+        throw corrupt("commit \(step.version) is said to be carried on by \(step.successor)")
+      }
       guard key.copied().starts(with: Tables.progress) else { return }
       let progress = try ReplicaProgress(decoding: payload)
       guard Tables.progress(of: progress.replica) == key.copied() else {

@@ -47,6 +47,7 @@ final class StoreCore: Sendable {
   }
 
   func start() throws {
+    publication.attach(self)
     writer.start(self, GroupWriter(self, try tail.live()))
     folder.start(self)
     watch.start(self)

@@ -4,6 +4,7 @@
 //   kvsync.store   manifest                 log/     segments of the replication log
 //   lock*          locks, empty files       tail/    scratch: generations, and what processes share
 //   index.mdb      the index                reserve  space for making room on a full disk
+//   replication    what the process that replicates leaves for others
 //   undelivered/   in place of log/ in a backup: the source's log that its hub had not decided
 
 import Foundation
@@ -26,7 +27,7 @@ struct StoreDirectory {
   static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
   static let ownNames = lockNames.union([
     "log", "tail", "undelivered", Index.name, Index.name + "-lock", Index.name + ".compact",
-    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name,
+    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name, noteName, newNoteName,
   ])
 
   enum Content {

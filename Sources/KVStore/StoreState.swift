@@ -52,6 +52,8 @@ package struct StoreState: Sendable, Equatable {
   var receivedPart: UInt64 = 0
   /// Re-offered commits are pushed only when the cursor has reached this.
   var holdUntil: Version = 0
+  /// The last commit that carries on what an earlier one began; 0: there never was one.
+  var lastSuccessor: Version = 0
 
   /// A hub that was restored is brought what others wrote and this log has in (restoredThrough, restoreThrough], of its own
   /// versions. Equal: nothing is to be brought back.
@@ -183,6 +185,10 @@ package struct StoreState: Sendable, Equatable {
   /// Whether there is something to be brought back to a hub that was restored.
   var isRestoring: Bool { restoredThrough < restoreThrough }
 
+  mutating func succeeded(_ record: SuccessionRecord) {
+    for step in record.steps { lastSuccessor = max(lastSuccessor, step.successor) }
+  }
+
   /// What a backup's state becomes for the store that the backup becomes. The pull cursor stays valid.
   mutating func adopted(by identity: Identity) {
     began(IncarnationRecord(incarnation: identity, through: version))
@@ -201,7 +207,7 @@ package struct StoreState: Sendable, Equatable {
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           positions u16 | as `HubPositions` has them |
-  //           hubSpace 16
+  //           hubSpace 16 | lastSuccessor u64
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -232,6 +238,7 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
     bytes.append(contentsOf: hubPositions.bytes)
     bytes.append(hubSpace)
+    bytes.append(littleEndian: lastSuccessor)
     return bytes
   }
 
@@ -271,6 +278,7 @@ package struct StoreState: Sendable, Equatable {
       UInt16.self, atMost: HubPositions.maximumCount * HubPositions.entryBytes, from: bytes)
     hubPositions = try HubPositions(decoding: bytes.extracting(positions).copied())
     hubSpace = try reader.identity(from: bytes)
+    lastSuccessor = try reader.read(UInt64.self, from: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }
   }
 }

@@ -11,8 +11,8 @@ struct Tables: Sendable {
   /// conflict identifier → conflict record
   var conflicts: Table
   /// "counters" → state · "progress/" + replica → what the hub has applied of it · "author/" + replica → version u64: on a
-  /// replica, through where the commits of that one which the hub applied are here · in the index only: "keys" → number of
-  /// live keys, "home" → `home`
+  /// replica, through where the commits of that one which the hub applied are here · "successor/" + two versions → nothing
+  /// (`Succession.swift`) · in the index only: "keys" → number of live keys, "home" → `home`
   var state: Table
   /// The origin of rows that state none: of a store's own changes, most often of most rows.
   let home: Identity

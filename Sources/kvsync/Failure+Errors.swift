@@ -42,13 +42,13 @@ extension Failure {
   /// What trying again later can help is "hub unreachable".
   private static func status(_ code: ReplicatorError.Code) -> ExitStatus {
     switch code {
-    case .unreachable, .unavailable: .hubUnreachable
+    case .unreachable, .unavailable, .stalled: .hubUnreachable
     case .hubFull: .full
     case .hubCorrupt: .corrupt
     case .invalidAddress, .invalidSpace: .usage
     case .notAuthorized: .notAllowed
     case .unknownSpace, .unsupported, .differentHub, .hubRestored, .replicaRestored, .belowRetentionFloor,
-      .protocolViolation:
+      .protocolViolation, .paused, .storeFailed:
       .failed
     }
   }

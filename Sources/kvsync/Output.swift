@@ -106,6 +106,11 @@ struct Output: ~Copyable {
     append(Amount.decimal(number, places: 3))
   }
 
+  /// null for nil.
+  mutating func member(_ name: StaticString, _ number: Double?) {
+    if let number { member(name, number) } else { memberNull(name) }
+  }
+
   mutating func member(_ name: StaticString, _ flag: Bool) {
     beginMember()
     bytes.append(name)

@@ -53,6 +53,9 @@ final class SyncTally: Sendable {
     sum.conflicts += second.conflicts
     sum.reoffered += second.reoffered
     sum.pendingChanges = second.pendingChanges
+    sum.pendingBytes = second.pendingBytes
+    sum.remainingServerVersions = second.remainingServerVersions
+    sum.isCutShort = second.isCutShort
     sum.awaitsPull = second.awaitsPull
     return sum
   }

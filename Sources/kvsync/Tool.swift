@@ -31,7 +31,7 @@ struct Tool: AsyncParsableCommand {
       CommandGroup(name: "Inspection", subcommands: [Log.self, Info.self, Conflicts.self, Verify.self]),
       CommandGroup(
         name: "Maintenance", subcommands: [Backup.self, Compact.self, Destroy.self, VerifyStore.self]),
-      CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self, Plan.self, Export.self, Import.self]),
+      CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self, Plan.self, Status.self, Export.self, Import.self]),
     ])
 
   static func main() async {

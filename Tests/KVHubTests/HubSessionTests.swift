@@ -37,6 +37,7 @@ struct Driver {
     case .awaitHead(let version): "await \(version)"
     case .readRows: "readRows"
     case .preview: "preview"
+    case .readHead: "readHead"
     case .close: "close"
     }
   }

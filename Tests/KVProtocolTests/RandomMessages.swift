@@ -88,6 +88,8 @@ extension SeededGenerator {
       return .preview(preview)
     case .fileEnd: return .fileEnd(FileEnd(frames: next(), digest: digest()))
     case .goodbye: return .goodbye
+    case .headRequest: return .headRequest(next())
+    case .head: return .head(next(), next())
     }
   }
 }

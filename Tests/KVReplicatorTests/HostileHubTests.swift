@@ -30,7 +30,10 @@ import Testing
       let runner = SessionRunner(
         store: store, policy: .lastWriterWins,
         configuration: ReplicaSession.Configuration(space: "space", mode: [.push, .pull], isLive: true),
-        connection: try await Connection.connect(host: address.host, port: address.port), progress: { _ in })
+        connection: try await Connection.connect(host: address.host, port: address.port),
+        surroundings: SessionRunner.Surroundings(
+          board: StatusBoard(store), control: RunControl(), catchUps: CatchUps(), progress: { _ in },
+          caughtUp: { _ in }))
       if let error = try await runner.run().error { throw error }
     }
     #expect(error?.code == .unreachable && error?.message.contains("reads nothing") == true)

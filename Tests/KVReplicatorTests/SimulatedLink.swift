@@ -25,6 +25,10 @@ final class SimulatedLink {
   /// How the replica's session ended.
   private(set) var ending: ReplicatorError??
   private(set) var isHubDone = false
+  private var isPaused = false
+  /// What was on the hub when somebody asked, in the order of asking, and how many of them were served.
+  private var fences: [Version] = []
+  private var served = 0
   /// Messages that have arrived so far, in both directions.
   private(set) var delivered = 0
 
@@ -99,15 +103,41 @@ final class SimulatedLink {
 
   func stop() { tellReplica(.stop) }
 
+  func pause() {
+    isPaused = true
+    tellReplica(.pause)
+  }
+
+  func runOut() { tellReplica(.timeIsUp) }
+
+  /// Somebody waits for what the hub has, of which this is the newest version.
+  func fence(_ head: Version) {
+    fences.append(head)
+    tellReplica(.fence(UInt64(fences.count)))
+  }
+
   // MARK: Sessions
 
   private func tellReplica(_ event: ReplicaSession.Event) {
+    defer {
+      let reached = Int(replica.fence.reached)
+      for head in fences[served..<reached] {
+        precondition(replica.state.cursor?.version ?? 0 >= head, "caught up, and what the hub had is not here")
+      }
+      served = reached
+    }
     for action in replica.handle(event) {
       switch action {
       case .send(let message):
+        if isPaused {
+          switch message {
+          case .push, .credit, .headRequest: preconditionFailure("paused, and it sends a \(message.kind)")
+          default: break
+          }
+        }
         toHub.append(message)
         if case .push(let push) = message { replicaAnswers.append(.pushSent(bytes: push.chargedBytes)) }
-      case .establish: break
+      case .establish, .notify: break
       case .end(let error): ending = .some(error)
       case .fail(let failure): preconditionFailure("the model store does not fail: \(failure.error)")
       default: replicaWork.append(action)
@@ -181,6 +211,7 @@ final class SimulatedLink {
     case .readRows(let key, let maximumBytes): return .rows(space.rows(after: key, maximumBytes: maximumBytes))
     case .preview(let request, let replica):
       return .previewed(try space.preview(request, excluding: replica))
+    case .readHead: return .head(space.head().version)
     case .send, .establish, .close: preconditionFailure("not work")
     }
   }

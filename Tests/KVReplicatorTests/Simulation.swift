@@ -61,6 +61,9 @@ struct Simulation {
       cut(index)
       replicas[index].store = replicas[index].durable
     case 23..<24: replicas[index].link?.stop()
+    case 24..<25: replicas[index].link?.pause()
+    case 25..<26: replicas[index].link?.runOut()
+    case 26..<28: replicas[index].link?.fence(space.head().version)
     default: try step(index)
     }
   }
@@ -91,10 +94,11 @@ struct Simulation {
     }
   }
 
-  private mutating func connect(_ index: Int, mode: SessionMode, isLive: Bool) {
+  private mutating func connect(_ index: Int, mode: SessionMode, isLive: Bool, isLimited: Bool = true) {
     var configuration = ReplicaSession.Configuration(space: "space", mode: mode, isLive: isLive)
     configuration.segmentBytes = 1 << (6 + random.below(6))
     configuration.windowBytes = 1 << (5 + random.below(8))
+    if isLimited, random.chance(20) { configuration.budgetBytes = random.below(600) }
     replicas[index].link = SimulatedLink(
       configuration, hubWindowBytes: 1 << (5 + random.below(8)), store: replicas[index].store)
   }
@@ -160,7 +164,7 @@ struct Simulation {
   }
 
   private mutating func synchronise(_ index: Int) throws {
-    connect(index, mode: [.push, .pull], isLive: false)
+    connect(index, mode: [.push, .pull], isLive: false, isLimited: false)
     var idle = 0
     var steps = 0
     while replicas[index].link != nil {

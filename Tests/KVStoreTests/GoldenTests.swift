@@ -38,6 +38,7 @@ import Testing
   func kinds() {
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
     #expect([RecordKind.incarnation, .rollback, .restored].map(\.rawValue) == [6, 7, 8])
+    #expect(RecordKind.succession.rawValue == 15)
   }
 
   @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
@@ -54,6 +55,22 @@ import Testing
       ])
     let read = try AcknowledgementRecord(decoding: bytes.bytes)
     #expect(read.encoded() == bytes)
+  }
+
+  @Test("A succession has exactly the bytes it had when the format was fixed")
+  func succession() throws {
+    let record = SuccessionRecord([.init(version: 1, successor: 0x0203), .init(version: 4, successor: 5)])
+    expect(
+      record.encoded(),
+      [
+        ("version", "0100000000000000"), ("successor", "0302000000000000"), ("version", "0400000000000000"),
+        ("successor", "0500000000000000"),
+      ])
+    #expect(try SuccessionRecord(decoding: record.encoded().bytes).steps == record.steps)
+    let key = try #require(record.steps.first).key
+    expect(
+      key, [("prefix", "737563636573736f722f"), ("version", "0000000000000001"), ("successor", "0000000000000203")])
+    #expect(SuccessionRecord.Step(key: key.bytes) == record.steps.first)
   }
 
   @Test("A cursor has exactly the bytes it had when the format was fixed")
@@ -230,6 +247,7 @@ import Testing
     state.lineage = [.init(incarnation: Self.store, through: 25, until: 26)]
     state.hubPositions.add(11, Self.digest)
     state.hubSpace = Self.other
+    state.lastSuccessor = 22
     let bytes = state.encoded()
     expect(
       bytes,
@@ -251,6 +269,7 @@ import Testing
         ("former: through", "1900000000000000"), ("former: until", "1a00000000000000"), ("positions", "1800"),
         ("position: version", "0b00000000000000"), ("position: digest", "303132333435363738393a3b3c3d3e3f"),
         ("hubSpace", "101112131415161718191a1b1c1d1e1f"),
+        ("lastSuccessor", "1600000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)
   }

@@ -1,6 +1,7 @@
 import Foundation
 import KVLog
 import KVStore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -165,6 +166,48 @@ import Testing
   }
 
   @Test(
+    "The receipt of a stale commit waits for the commit that offers it again, however often, in every process's view")
+  func receiptsOfStaleCommits() async throws {
+    let decided = Decided()
+    try await first.put("a", for: "k")
+    try await first.put("a", for: "l")
+    _ = try await exchange.push(first)
+    let stale = try await second.put("b", for: "k")
+    let fine = try await second.put("free", for: "j")
+    let waiting = (decided.wait(for: stale, "stale"), decided.wait(for: fine, "fine"))
+    #expect(try await exchange.push(second))
+    #expect(try await waiting.1.value == .applied)
+    // Offered again, and stale once more: somebody was faster.
+    _ = try await exchange.pull(second, policy: .localWins)
+    try await first.put("a again", for: "k")
+    _ = try await exchange.push(first)
+    #expect(try await exchange.push(second))
+    let late = decided.wait(for: stale, "late")
+    try await Task.sleep(for: .milliseconds(20))
+    #expect(decided.names == ["fine"], "the commit is still on its way")
+    try await exchange.settle([first, second], policy: .localWins)
+    #expect(try await waiting.0.value == .applied)
+    #expect(try await late.value == .applied)
+    #expect(text(try hub.value(for: "k")) == "b")
+    // What was decided stays known when the log is replayed.
+    try await second.close()
+    _ = try Store.verify(at: scratch.path("b"))
+  }
+
+  @Test("Ten thousand receipts that wait cost an acknowledgement nothing but those it is about")
+  func manyReceipts() async throws {
+    let decided = Decided()
+    var waiting: [Task<Receipt.Decision, any Error>] = []
+    for round in 0..<100 {
+      let receipt = try await second.put("\(round)", for: "k", durability: .relaxed)
+      for _ in 0..<100 { waiting.append(decided.wait(for: receipt, "\(round)")) }
+    }
+    try await exchange.settle([second], policy: .lastWriterWins)
+    for task in waiting { #expect(try await task.value == .applied) }
+    #expect(decided.names.count == 10_000)
+  }
+
+  @Test(
     "Equal changes are no conflict; the later one is shipped, for its time, and an earlier one is not",
     arguments: [true, false])
   func equalIsNoConflict(laterFirst: Bool) async throws {
@@ -224,5 +267,20 @@ import Testing
       break
     }
     #expect(later == [3])
+  }
+}
+
+/// Who has heard of a decision, in order.
+private final class Decided: Sendable {
+  private let heard = Mutex<[String]>([])
+
+  var names: [String] { heard.withLock { $0 } }
+
+  func wait(for receipt: Receipt, _ name: String) -> Task<Receipt.Decision, any Error> {
+    Task {
+      let decision = try await receipt.acknowledged()
+      heard.withLock { $0.append(name) }
+      return decision
+    }
   }
 }

@@ -14,7 +14,9 @@ struct Sync: ToolCommand {
       a summary. With --continuous it goes on, live in both directions and connecting
       again when the link breaks, until SIGINT or SIGTERM; it tells when it loses the
       hub and when it has caught up. What could not be sent stays pending; run it
-      again.
+      again. With --budget it ends where so many bytes of commits have travelled,
+      or after so long, and says what is left; each direction that has something
+      to do comes forward, however small the budget.
 
       Of what was overwritten here before it was sent, nothing is sent, unless
       --history every asks for it; transactions are sent whole.
@@ -46,6 +48,10 @@ struct Sync: ToolCommand {
   @Flag(help: "Only receive.") var pull = false
   @Flag(help: "Go on until a signal.") var continuous = false
   @Flag(help: "Only say what would go and come, as kvsync plan does.") var dryRun = false
+  @Option(
+    name: .customLong("budget"), parsing: .singleValue,
+    help: ArgumentHelp("End after so many bytes or so long: 10MB, 30s. Once for each.", valueName: "bytes|duration"))
+  var budgetParts: [BudgetPart] = []
   @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
   @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
   var history = History.latest
@@ -56,6 +62,10 @@ struct Sync: ToolCommand {
       throw ValidationError("--push and --pull exclude each other; without both, both directions are used.")
     }
     if dryRun, continuous { throw ValidationError("--dry-run and --continuous exclude each other.") }
+    if continuous, !budgetParts.isEmpty {
+      throw ValidationError("--budget ends one pass, and --continuous goes on for ever: they exclude each other.")
+    }
+    _ = try budgetParts.budget()
   }
 
   private var direction: Replicator.Direction { push ? .push : pull ? .pull : .both }
@@ -68,11 +78,12 @@ struct Sync: ToolCommand {
       let news = SyncNews(hub: hub, json: output.json)
       let replicator = Replicator(store, hub: hub, configuration: configuration(tally, news))
       var failure: (any Error)?
+      var isCutShort = false
       do {
         if continuous {
           try await Signals.run(ContinuousReplicator(replicator: replicator, direction: direction))
         } else {
-          _ = try await replicator.syncOnce(direction)
+          isCutShort = try await replicator.syncOnce(direction, budget: budgetParts.budget()).isCutShort
         }
       } catch {
         failure = error
@@ -80,7 +91,7 @@ struct Sync: ToolCommand {
       tally.clearProgress()
       // Also after a failure: what was done stays done, and the numbers say how much that is.
       let counters = store.counters()
-      try print(tally.total, pending: counters.pendingChanges, elapsed: tally.elapsed)
+      try print(tally.total, counters, isCutShort: isCutShort, elapsed: tally.elapsed)
       if let failure { throw failure }
       let awaitsPull = tally.total.awaitsPull
       if awaitsPull, !output.json {
@@ -109,7 +120,8 @@ struct Sync: ToolCommand {
     return configuration
   }
 
-  private func print(_ report: SyncReport, pending: Int, elapsed: Duration) throws {
+  private func print(_ report: SyncReport, _ counters: Counters, isCutShort: Bool, elapsed: Duration) throws {
+    let pending = counters.pendingChanges
     let changes = report.pushedChanges + report.pulledChanges
     var out = Output()
     if output.json {
@@ -122,6 +134,9 @@ struct Sync: ToolCommand {
       out.member("conflicts", report.conflicts)
       out.member("reoffered", report.reoffered)
       out.member("pending", pending)
+      out.member("pendingBytes", counters.pendingBytes)
+      out.member("remainingServerVersions", report.remainingServerVersions)
+      out.member("cutShort", isCutShort)
       out.member("awaitsPull", report.awaitsPull)
       out.member("seconds", Amount.seconds(elapsed))
       out.member("changesPerSecond", Int(Amount.perSecond(changes, in: elapsed)))
@@ -133,6 +148,11 @@ struct Sync: ToolCommand {
       out.append("pulled \(Amount.count(report.pulledChanges)) (\(Amount.bytes(report.pulledBytes))), ")
       out.append("\(Amount.count(report.conflicts, "conflict")), \(Amount.count(pending)) still pending: ")
       out.append("\(Amount.decimal(Amount.seconds(elapsed), places: 2)) s, \(Amount.rate(changes, in: elapsed))\n")
+      if isCutShort {
+        out.append(
+          "the budget is spent; left: \(Amount.count(pending, "change")) (\(Amount.bytes(counters.pendingBytes)))")
+        out.append(" to push, \(Amount.count(report.remainingServerVersions, "version")) of the hub to pull\n")
+      }
     }
     try out.flushToWhoeverReads()
   }
