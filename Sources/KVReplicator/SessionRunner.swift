@@ -73,6 +73,8 @@ final class SessionRunner: Sendable {
   private let state: Mutex<State>
   private let (outbox, outboxEnd) = AsyncStream<Message>.makeStream(
     bufferingPolicy: .bufferingOldest(maximumWaitingMessages))
+  /// Ends when everything that the hub said has been handled.
+  private let (hearing, hearingEnd) = AsyncStream<Void>.makeStream()
   private let (work, workEnd) = AsyncStream<ReplicaSession.Action>.makeStream()
 
   /// What a session has around it. The closures must not block.
@@ -246,6 +248,7 @@ final class SessionRunner: Sendable {
   // MARK: The link
 
   private func receive() async {
+    defer { hearingEnd.finish() }
     do {
       for try await message in connection.messages { handle(.received(message)) }
       handle(.lost(ReplicatorError(.unreachable, "the hub closed the connection; try again when it is back")))
@@ -264,7 +267,13 @@ final class SessionRunner: Sendable {
       }
       await connection.finish(within: Self.farewell)
     } catch {
-      // The receiving half says why, unless it is this half alone that failed.
+      // The receiving half says why, unless it is this half alone that failed: a refusal may wait to be read.
+      let patience = Task { [hearingEnd] in
+        try await Task.sleep(for: Self.farewell)
+        hearingEnd.finish()
+      }
+      for await _ in hearing {}
+      patience.cancel()
       handle(.lost(ReplicatorError(error)))
     }
     workEnd.finish()
