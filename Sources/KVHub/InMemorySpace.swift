@@ -177,10 +177,16 @@ extension InMemorySpace.State {
   fileprivate mutating func decide(_ push: PushSegment, _ progress: inout ReplicaProgress) throws {
     let bytes = unsafe push.segment.records.span.bytes
     var records = RecordCursor(over: bytes)
+    var refusals = RefusalCursor(push.refusals)
+    var messageRoom = progress.messageRoom
     while let record = try records.next(in: bytes) {
       let commit = try CommitView(payload: record.payload, in: bytes)
       // Decided before, and sent again.
       guard commit.header.version > progress.lastApplied else { continue }
+      if let refusal = refusals.next(for: commit.header.version) {
+        progress.refuse(refusal, messageRoom: &messageRoom)
+        continue
+      }
       var changes: [(key: [UInt8], value: [UInt8]?)] = []
       var cursor = ChangeCursor(commit)
       while let change = try cursor.next(in: bytes) {

@@ -203,6 +203,7 @@ extension ReplicaSession {
     report.pushedChanges += push.recording?.localChanges ?? 0
     report.pushedBytes += push.recording?.localBytes ?? 0
     report.reoffered += outcome.reoffered
+    report.parked += outcome.parked
     push.recording = nil
   }
 

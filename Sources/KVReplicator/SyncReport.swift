@@ -16,6 +16,8 @@ public struct SyncReport: Sendable, Hashable {
   public var conflicts = 0
   /// Commits that the hub found stale and that were offered again.
   public var reoffered = 0
+  /// Commits that the hub refused: they are parked (`Store.parkedCommits(after:limit:)`).
+  public var parked = 0
   /// Local changes that the hub has not decided when the report was made.
   public var pendingChanges = 0
   /// Whether some of these met newer changes of others on the hub and wait for a pull: pushing alone leaves them.
@@ -32,9 +34,10 @@ public struct SyncReport: Sendable, Hashable {
     pulledBytes += other.pulledBytes
     conflicts += other.conflicts
     reoffered += other.reoffered
+    parked += other.parked
     pendingChanges = other.pendingChanges
     awaitsPull = other.awaitsPull
   }
 
-  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 }
+  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
 }

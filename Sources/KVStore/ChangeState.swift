@@ -102,16 +102,11 @@ extension Snapshot {
   /// The keys that the conflict journal has for remote commits of these versions of the store.
   func journaledKeys(_ versions: ClosedRange<Version>) throws -> [Version: Set<[UInt8]>] {
     var keys: [Version: Set<[UInt8]>] = [:]
-    let range = KeyRange(
-      from: ConflictRecord.identifier(versions.lowerBound, 0),
-      upTo: versions.upperBound == .max ? nil : ConflictRecord.identifier(versions.upperBound + 1, 0))
-    let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, .sealed, range: range, isReversed: false)
-    while try cursor.advance() {
-      try cursor.withEntry { _, bytes in
-        let place = try ConflictRecord.place(in: bytes)
-        keys[place.commitVersion, default: []].insert(place.key)
-      }
+    try forEachEntry(\.conflicts, from: ConflictRecord.identifier(versions.lowerBound, 0)) { _, payload in
+      let place = try ConflictRecord.place(in: payload)
+      guard place.commitVersion <= versions.upperBound else { return false }
+      keys[place.commitVersion, default: []].insert(place.key)
+      return true
     }
     return keys
   }

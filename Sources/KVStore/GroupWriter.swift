@@ -458,18 +458,17 @@ final class GroupWriter {
     try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
   }
 
-  func append(_ record: ConflictRecord) throws {
+  /// Appends a record of the store's own; durable with the group.
+  func append(_ record: some StoreRecord) throws {
     let payload = record.encoded()
-    builder.append(.conflict, payload: payload.bytes)
-    if isDeferring { state.conflicted(record) }
-    // When the generation runs full, rebuilding applies the record; otherwise it is applied here.
-    let before = state
     var after = state
-    try withTail { writer throws(LMDBError) in
-      try applier.apply(record, payload: payload.bytes, to: &writer, state: &after)
-    }
-    if state == before { state = after }
+    try record.apply(to: &after)
+    builder.append(type(of: record).kind, payload: payload.bytes)
+    // When the generation runs full, rebuilding applies the record; it comes to the same state.
+    state = after
     needsSynchronize = true
+    let tables = generation.tables
+    try withTail { writer throws(LMDBError) in try record.write(payload.bytes, to: tables, &writer) }
   }
 
   func append(_ record: AcknowledgementRecord, durably: Bool) {
@@ -522,12 +521,18 @@ final class GroupWriter {
 
   /// What the hub has applied of a replica.
   func progress(of replica: Identity) throws -> ReplicaProgress? {
+    try withEntry(\.state, Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
+  }
+
+  /// Calls `body` with an entry of one of the smaller tables; nil when there is none, or it is gone.
+  func withEntry<Result>(
+    _ table: KeyPath<Tables, Table>, _ key: [UInt8], _ body: (RawSpan) throws -> Result
+  ) throws -> Result? {
     try showOwnWrites()
-    let key = Tables.progress(of: replica)
-    let decode = { (bytes: RawSpan) throws -> ReplicaProgress in try ReplicaProgress(decoding: bytes) }
-    if let found = try writer!.getSealed(generation.tables.state, key: key.bytes, decode) { return found }
+    let read = { (entry: RawSpan) throws -> Result? in entry.byteCount > 0 ? try body(entry) : nil }
+    if let found = try writer!.getSealed(generation.tables[keyPath: table], key: key.bytes, read) { return found }
     for source in try sourcesBelow() {
-      if let found = try source.getSealed(source.tables.state, key: key.bytes, decode) { return found }
+      if let found = try source.getSealed(source.tables[keyPath: table], key: key.bytes, read) { return found }
     }
     return nil
   }

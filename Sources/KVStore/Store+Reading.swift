@@ -140,14 +140,10 @@ extension Snapshot {
 
   func conflicts(after id: Conflict.ID?, limit: Int) throws -> [Conflict] {
     var conflicts: [Conflict] = []
-    let first = id.map { ConflictRecord.identifier($0.version, $0.ordinal) + [0] }
-    let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, .sealed, range: KeyRange(from: first), isReversed: false)
-    while conflicts.count < limit, try cursor.advance() {
-      try cursor.withEntry { key, bytes in
-        let count = try Sealed.payloadBytes(bytes, key: key, path: path)
-        conflicts.append(Conflict(try ConflictRecord(decoding: bytes.extracting(0..<count))))
-      }
+    guard limit > 0 else { return conflicts }
+    try forEachEntry(\.conflicts, from: id.map { ConflictRecord.identifier($0.version, $0.ordinal) + [0] }) {
+      conflicts.append(Conflict(try ConflictRecord(decoding: $1)))
+      return conflicts.count < limit
     }
     return conflicts
   }

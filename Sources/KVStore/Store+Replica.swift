@@ -2,7 +2,7 @@
 //
 // Invariants
 // - A push and the cursor that it states come from one snapshot: what was void at that cursor is not in it.
-// - An acknowledgement with exceptions is durable, with its re-offers, before the replicator confirms them.
+// - An acknowledgement with exceptions is durable, with what they lead to, before the replicator confirms them.
 
 package import KVLog
 import Synchronization
@@ -30,6 +30,14 @@ package struct Acknowledged: Sendable, Equatable {
   package var reoffered: Int
   /// The hub's version to pull past before anything is pushed; 0: none.
   package var holdUntil: Version
+  /// Commits that were parked because the hub refused them.
+  package var parked: Int
+
+  package init(reoffered: Int = 0, holdUntil: Version = 0, parked: Int = 0) {
+    self.reoffered = reoffered
+    self.holdUntil = holdUntil
+    self.parked = parked
+  }
 }
 
 extension Store {
@@ -119,95 +127,6 @@ extension Store {
       }
       return push.localChanges > 0 ? push : nil
     }
-  }
-
-  /// Records what the hub has decided. `localChanges` and `localBytes` count the local changes that it newly covers;
-  /// `digest` is this log's at `ack.through`. Stale commits are offered again, in the same block.
-  package func acknowledge(
-    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity
-  ) async throws -> Acknowledged {
-    let token = lease
-    return try await perform { [self] group in
-      try group.checkLease(token)
-      try group.checkHub(epoch)
-      var outcome = Acknowledged(reoffered: 0, holdUntil: 0)
-      guard ack.through > group.state.shipped else { return outcome }
-      guard localChanges <= group.state.pendingChanges, localBytes <= group.state.pendingBytes else {
-        throw StoreError(
-          .replication,
-          "an acknowledgement covers \(localChanges) changes, and only \(group.state.pendingChanges) are pending.",
-          path: path)
-      }
-      var stale: [(version: Version, hubVersion: Version)] = []
-      for exception in ack.exceptions where exception.version > group.state.shipped {
-        switch exception.reason {
-        case .stale(let hubVersion): stale.append((exception.version, hubVersion))
-        case .refused(let code, let message):
-          throw StoreError(
-            .replication, "the hub refused commit \(exception.version) (reason \(code)): \(message)", path: path)
-        }
-      }
-      var reoffers: [Reoffer] = []
-      for (version, hubVersion) in stale {
-        if let reoffer = try reoffer(of: version, group) {
-          reoffers.append(reoffer)
-          outcome.holdUntil = max(outcome.holdUntil, hubVersion)
-        }
-      }
-      group.append(
-        AcknowledgementRecord(
-          through: ack.through, digest: digest, changes: UInt64(localChanges), bytes: UInt64(localBytes), epoch: epoch,
-          holdUntil: outcome.holdUntil),
-        durably: !ack.exceptions.isEmpty)
-      for reoffer in reoffers {
-        group.beginCommit(time: reoffer.time, flags: .reoffer)
-        for (key, value) in reoffer.changes {
-          if let value {
-            try group.put(key: key.bytes, value: value.bytes)
-          } else {
-            try group.delete(key: key.bytes)
-          }
-        }
-        group.endCommit()
-      }
-      outcome.reoffered = reoffers.count
-      return outcome
-    }
-  }
-
-  private struct Reoffer {
-    var time: HybridTime
-    var changes: [(key: [UInt8], value: [UInt8]?)] = []
-  }
-
-  /// What is still current of a commit; nil when nothing is.
-  private func reoffer(of version: Version, _ group: GroupWriter) throws -> Reoffer? {
-    var reoffer: Reoffer?
-    let limit = group.core.publication.state.position
-    try withStream(after: version - 1, through: limit) { stream in
-      _ = try stream.next(through: limit) { entry, bytes in
-        guard entry.header.version == version, entry.header.origin == identity else {
-          throw StoreError(
-            .replication, "the hub reports version \(version), which is not a commit of this store.", path: path)
-        }
-        var current = Reoffer(time: entry.header.time)
-        var changes = ChangeCursor(entry.view)
-        while let change = try changes.next(in: bytes) {
-          let key = bytes.extracting(change.key)
-          let isCurrent = try group.withRow(key) { row, value in
-            // A key may occur twice in a commit: only its last change is the row.
-            row.version == version && row.isTombstone == change.isDeletion
-              && value.isEqual(to: bytes.extracting(change.value))
-          }
-          if isCurrent == true {
-            current.changes.append((key.copied(), change.isDeletion ? nil : bytes.extracting(change.value).copied()))
-          }
-        }
-        if !current.changes.isEmpty { reoffer = current }
-        return true
-      }
-    }
-    return reoffer
   }
 
   /// Applies a run of the hub's commits, resolves conflicts with pending changes, and moves the pull cursor, in one

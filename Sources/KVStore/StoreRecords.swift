@@ -8,8 +8,22 @@
 //                     key | losing value
 //     sides: bit 0 the local change is a deletion, bit 1 the remote one is
 //   progress        = as `ReplicaProgress` encodes itself
+//   parked, unparked = ParkedRecords.swift
 
 import KVLog
+import LMDB
+
+/// A record that adds to one of the smaller tables and to the counters. Live and replayed it does the same.
+protocol StoreRecord {
+  static var kind: RecordKind { get }
+
+  init(decoding span: RawSpan) throws(LogFormatError)
+  func encoded() -> [UInt8]
+  /// What it does to the counters; throws when they cannot be those that it was written for.
+  func apply(to state: inout StoreState) throws(LogFormatError)
+  /// `payload` is what `encoded` gave.
+  func write(_ payload: RawSpan, to tables: Tables, _ writer: inout LMDBWriter) throws(LMDBError)
+}
 
 /// The hub has decided every local commit up to `through`.
 struct AcknowledgementRecord {
@@ -77,7 +91,9 @@ struct CursorRecord {
 }
 
 /// Two replicas changed one key without knowing of each other.
-struct ConflictRecord {
+struct ConflictRecord: StoreRecord {
+  static let kind = RecordKind.conflict
+
   enum Outcome: UInt8 {
     /// Both wrote the same: nothing was lost. A later local write may follow as a resolution, for its time.
     case identical = 0
@@ -162,6 +178,20 @@ struct ConflictRecord {
     guard (1...LogLimits.maximumKeyBytes).contains(keyLength) else { throw LogFormatError(.badKey, at: 6) }
     key = span.extracting(try reader.take(keyLength, from: span)).copied()
     losingValue = span.extracting(reader.offset..<span.byteCount).copied()
+  }
+
+  func apply(to state: inout StoreState) {
+    state.voidThrough = max(state.voidThrough, voidThrough)
+    if outcome.isJournaled { state.conflicts += 1 }
+  }
+
+  func write(_ payload: RawSpan, to tables: Tables, _ writer: inout LMDBWriter) throws(LMDBError) {
+    if voidThrough > 0 {
+      var version: [UInt8] = []
+      version.append(littleEndian: voidThrough)
+      try writer.putSealed(tables.voids, key: key.bytes, version.bytes)
+    }
+    if outcome.isJournaled { try writer.putSealed(tables.conflicts, key: identifier.bytes, payload) }
   }
 
   /// Which change it is about, without the rest.

@@ -38,6 +38,9 @@ package struct StoreState: Sendable, Equatable {
   var voidThrough: Version = 0
   var conflicts: UInt64 = 0
   var unresolvedConflicts: UInt64 = 0
+  /// Commits that the hub refused and nobody has decided about, and their key and value bytes.
+  var parkedCommits: UInt64 = 0
+  var parkedBytes: UInt64 = 0
   var lastTime = HybridTime(rawValue: 0)
 
   /// Every commit after `soleAuthorSince` was written by `soleAuthor`: a push of the same replica whose cursor has
@@ -98,11 +101,6 @@ package struct StoreState: Sendable, Equatable {
     cursorDigest = record.position.digest
   }
 
-  mutating func conflicted(_ record: ConflictRecord) {
-    voidThrough = max(voidThrough, record.voidThrough)
-    if record.outcome.isJournaled { conflicts += 1 }
-  }
-
   /// What a backup's state becomes for the store that the backup becomes. The pull cursor stays valid.
   mutating func adopted(by identity: Identity) {
     acknowledgedChanges = localChanges
@@ -119,7 +117,7 @@ package struct StoreState: Sendable, Equatable {
   //           localChanges u64 | localBytes u64 | acknowledgedChanges u64 | acknowledgedBytes u64 | acknowledged u64 |
   //           shipped u64 | shippedDigest 16 | hubEpoch 16 | cursor u64 | cursorDigest 16 | received u64 |
   //           receivedPart u64 | holdUntil u64 | voidThrough u64 | conflicts u64 | unresolvedConflicts u64 |
-  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64
+  //           parkedCommits u64 | parkedBytes u64 | lastTime u64 | soleAuthor 16 | soleAuthorSince u64
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -132,9 +130,10 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(hubEpoch)
     bytes.append(littleEndian: cursor)
     bytes.append(cursorDigest)
-    for field in [received, receivedPart, holdUntil, voidThrough, conflicts, unresolvedConflicts, lastTime.rawValue] {
+    for field in [received, receivedPart, holdUntil, voidThrough, conflicts, unresolvedConflicts] {
       bytes.append(littleEndian: field)
     }
+    for field in [parkedCommits, parkedBytes, lastTime.rawValue] { bytes.append(littleEndian: field) }
     bytes.append(soleAuthor)
     bytes.append(littleEndian: soleAuthorSince)
     return bytes
@@ -159,6 +158,8 @@ package struct StoreState: Sendable, Equatable {
     voidThrough = try reader.read(UInt64.self, from: bytes)
     conflicts = try reader.read(UInt64.self, from: bytes)
     unresolvedConflicts = try reader.read(UInt64.self, from: bytes)
+    parkedCommits = try reader.read(UInt64.self, from: bytes)
+    parkedBytes = try reader.read(UInt64.self, from: bytes)
     lastTime = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     soleAuthor = try reader.identity(from: bytes)
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)

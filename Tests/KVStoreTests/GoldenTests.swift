@@ -37,6 +37,7 @@ import Testing
   @Test("Each kind of record has the number it had when the format was fixed")
   func kinds() {
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
+    #expect([RecordKind.parked, .unparked].map(\.rawValue) == [10, 11])
   }
 
   @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
@@ -89,6 +90,29 @@ import Testing
     #expect(hex(record.identifier) == "000000000000010700000001", "big-endian, so that LMDB orders by version")
     let codes = [ConflictRecord.Outcome.identical, .remoteWon, .localWon, .merged].map(\.rawValue)
     #expect(codes == [0, 1, 2, 3])
+  }
+
+  @Test("A parked commit, and the end of its parking, have exactly the bytes they had when the format was fixed")
+  func parked() throws {
+    var commit: [UInt8] = []
+    let change: [UInt8] = [0, 1, 0, 1, 0, 0, 0, 0x6B, 0x76]
+    commit.append(
+      commit: header(version: 6, serverVersion: 0, origin: Self.store), changes: [0..<change.count], in: change.bytes)
+    let record = try ParkedRecord(version: 6, time: Self.time, code: 100, reason: "no", record: commit)
+    let bytes = record.encoded()
+    expect(
+      bytes,
+      [
+        ("version", "0600000000000000"), ("time", "05000068e5cf8b01"), ("code", "6400"), ("reason length", "0200"),
+        ("zero", "00000000"), ("reason", "6e6f"), ("commit", hex(commit.dropFirst(8))),
+      ])
+    #expect(try ParkedRecord(decoding: bytes.bytes).encoded() == bytes)
+    #expect(hex(record.identifier) == "0000000000000006", "big-endian, so that LMDB orders by version")
+    #expect(record.payloadBytes == 2)
+    let end = UnparkedRecord(version: 6, bytes: 2, fate: .dropped).encoded()
+    expect(
+      end, [("version", "0600000000000000"), ("bytes", "0200000000000000"), ("fate", "02"), ("zero", "00000000000000")])
+    #expect(try UnparkedRecord(decoding: end.bytes).encoded() == end)
   }
 
   @Test("What a hub remembers of a replica has exactly the bytes it had when the format was fixed")
@@ -218,6 +242,8 @@ import Testing
     state.voidThrough = 18
     state.conflicts = 19
     state.unresolvedConflicts = 20
+    state.parkedCommits = 22
+    state.parkedBytes = 23
     state.lastTime = Self.time
     state.soleAuthor = Self.other
     state.soleAuthorSince = 21
@@ -234,7 +260,8 @@ import Testing
         ("cursor", "0c00000000000000"), ("cursorDigest", "000000000000000d000000000000000e"),
         ("received", "0f00000000000000"), ("receivedPart", "1000000000000000"), ("holdUntil", "1100000000000000"),
         ("voidThrough", "1200000000000000"), ("conflicts", "1300000000000000"),
-        ("unresolvedConflicts", "1400000000000000"), ("lastTime", "05000068e5cf8b01"),
+        ("unresolvedConflicts", "1400000000000000"), ("parkedCommits", "1600000000000000"),
+        ("parkedBytes", "1700000000000000"), ("lastTime", "05000068e5cf8b01"),
         ("soleAuthor", "101112131415161718191a1b1c1d1e1f"), ("soleAuthorSince", "1500000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)

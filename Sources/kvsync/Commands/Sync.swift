@@ -77,7 +77,10 @@ struct Sync: ToolCommand {
       if awaitsPull, !output.json {
         Messages.write("some of what is pending met newer changes on the hub: sync without --push to resolve it\n")
       }
-      return counters.unresolvedConflicts > 0 || awaitsPull ? .differences : .ok
+      if counters.parkedCommits > 0, !output.json {
+        Messages.write("the hub refused \(Amount.count(counters.parkedCommits, "commit")): see kvsync parked list\n")
+      }
+      return counters.unresolvedConflicts > 0 || counters.parkedCommits > 0 || awaitsPull ? .differences : .ok
     }
   }
 
@@ -110,6 +113,7 @@ struct Sync: ToolCommand {
       out.member("pulledBytes", report.pulledBytes)
       out.member("conflicts", report.conflicts)
       out.member("reoffered", report.reoffered)
+      out.member("parked", report.parked)
       out.member("pending", pending)
       out.member("awaitsPull", report.awaitsPull)
       out.member("seconds", Amount.seconds(elapsed))
