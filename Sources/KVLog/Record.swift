@@ -2,7 +2,8 @@
 //
 //     records = *record
 //     record  = length u32      bytes after this 8-byte header
-//               kind   u8       1 commit, 2 acknowledgement, 3 cursor, 4 conflict, 5 progress, 10 parked, 11 unparked
+//               kind   u8       1 commit, 2 acknowledgement, 3 cursor, 4 conflict, 5 progress, 10 parked, 11 unparked,
+//                                12 decision, 13 pruning
 //               zero   3 bytes
 //               payload         `length` bytes; a commit's is in Commit.swift, the others are opaque to the log
 //
@@ -16,6 +17,8 @@ package enum RecordKind: UInt8, Sendable {
   case progress = 5
   case parked = 10
   case unparked = 11
+  case decision = 12
+  case pruning = 13
 }
 
 /// Where one record lies in the bytes it was read from.

@@ -538,10 +538,14 @@ final class GroupWriter {
   }
 
   /// Cursors over the live generation and all below it, newest first; to be dropped before the next write.
-  func withRowCursors<Result>(_ body: ([RowCursor]) throws -> Result) throws -> Result {
+  func withCursors<Result>(
+    _ table: KeyPath<Tables, Table> = \.rows, _ body: ([RowCursor]) throws -> Result
+  ) throws -> Result {
     try showOwnWrites()
-    var cursors = [RowCursor.writer(try writer!.cursor(generation.tables.rows))]
-    for source in try sourcesBelow() { cursors.append(.reader(try source.reader.cursor(source.tables.rows))) }
+    var cursors = [RowCursor.writer(try writer!.cursor(generation.tables[keyPath: table]))]
+    for source in try sourcesBelow() {
+      cursors.append(.reader(try source.reader.cursor(source.tables[keyPath: table])))
+    }
     return try body(cursors)
   }
 

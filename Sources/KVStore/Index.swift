@@ -121,6 +121,7 @@ final class Index: Sendable {
     if voidsCount { try foldEntries(\.voids, newestFirst, didCommit) }
     try foldEntries(\.conflicts, newestFirst, didCommit)
     try foldEntries(\.parked, newestFirst, didCommit)
+    try foldEntries(\.unresolved, newestFirst, didCommit)
     var writer = try environment.beginWrite()
     // Void entries at or below the acknowledged version have done their work.
     if try !voidsCount && writer.entryCount(tables.voids) > 0 { try writer.removeAll(tables.voids) }

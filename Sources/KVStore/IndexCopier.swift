@@ -36,6 +36,7 @@ struct IndexCopier {
     try copy(\.voids, KeyRange(), progress)
     try copy(\.conflicts, KeyRange(), progress)
     try copy(\.parked, KeyRange(), progress)
+    try copy(\.unresolved, KeyRange(), progress)
     try copy(\.state, KeyRange(prefix: Tables.progress), progress)
     guard let state else { return }
     var writer = try index.environment.beginWrite()

@@ -24,6 +24,8 @@ struct LogApplier {
       case .conflict: try apply(ConflictRecord(decoding: payload), payload, to: &writer, state: &state)
       case .parked: try apply(ParkedRecord(decoding: payload), payload, to: &writer, state: &state)
       case .unparked: try apply(UnparkedRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .decision: try apply(DecisionRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .pruning: try apply(PruningRecord(decoding: payload), payload, to: &writer, state: &state)
       }
     }
   }

@@ -104,12 +104,6 @@ extension Store {
       logSegments: segments.count, firstLogVersion: segments.first?.firstVersion ?? 1, indexBytes: indexBytes,
       tailBytes: tailBytes, oldestReader: oldestReader)
   }
-
-  /// Up to `limit` entries of the conflict journal after `id`, oldest first. The journal grows with every conflict and
-  /// each entry holds a value: read it in pages. Throws ``StoreError``: `corrupt`, `closed`, `system`.
-  public func conflicts(after id: Conflict.ID? = nil, limit: Int = .max) throws -> [Conflict] {
-    try read { try $0.conflicts(after: id, limit: limit) }
-  }
 }
 
 extension StoreCore {
@@ -136,15 +130,5 @@ extension Snapshot {
       }
     }
     return keys
-  }
-
-  func conflicts(after id: Conflict.ID?, limit: Int) throws -> [Conflict] {
-    var conflicts: [Conflict] = []
-    guard limit > 0 else { return conflicts }
-    try forEachEntry(\.conflicts, from: id.map { ConflictRecord.identifier($0.version, $0.ordinal) + [0] }) {
-      conflicts.append(Conflict(try ConflictRecord(decoding: $1)))
-      return conflicts.count < limit
-    }
-    return conflicts
   }
 }

@@ -132,12 +132,7 @@ private struct Verifier {
   }
 
   func checkEntries() throws {
-    try checkEntries(\.conflicts) { key, payload in
-      let record = try ConflictRecord(decoding: payload)
-      guard record.identifier == key.copied(), record.commitVersion <= state.version else {
-        throw corrupt("the conflict journal has an entry of version \(record.commitVersion) in another's place")
-      }
-    }
+    try checkJournal()
     var parked: (commits: UInt64, bytes: UInt64) = (0, 0)
     try checkEntries(\.parked) { key, payload in
       let head = try ParkedHead(decoding: payload)
@@ -164,6 +159,34 @@ private struct Verifier {
       guard Tables.progress(of: progress.replica) == key.copied() else {
         throw corrupt("what is known of replica \(progress.replica) lies in another's place")
       }
+    }
+  }
+
+  private func checkJournal() throws {
+    var (entries, bytes, open): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    try checkEntries(\.conflicts) { key, payload in
+      let record = try ConflictRecord(decoding: payload)
+      guard record.identifier == key.copied(), record.commitVersion <= state.version else {
+        throw corrupt("the conflict journal has an entry of version \(record.commitVersion) in another's place")
+      }
+      if record.isOpen {
+        open += 1
+        guard try snapshot.withEntry(\.unresolved, record.identifier, { _ in true }) == true else {
+          throw corrupt("the conflict at version \(record.commitVersion) is not listed among those that wait")
+        }
+      } else {
+        entries += 1
+        bytes += UInt64(payload.byteCount)
+      }
+    }
+    var listed: UInt64 = 0
+    try checkEntries(\.unresolved) { _, _ in listed += 1 }
+    guard entries == state.journal.entries, bytes == state.journal.bytes, open == state.unresolvedConflicts,
+      listed == open
+    else {
+      throw corrupt(
+        "the journal has \(entries) entries of \(bytes) bytes, and \(open) that wait for a decision; "
+          + "\(state.journal.entries) of \(state.journal.bytes) are counted, and \(state.unresolvedConflicts)")
     }
   }
 

@@ -41,6 +41,7 @@ package struct StoreState: Sendable, Equatable {
   /// Commits that the hub refused and nobody has decided about, and their key and value bytes.
   var parkedCommits: UInt64 = 0
   var parkedBytes: UInt64 = 0
+  var journal = JournalState()
   var lastTime = HybridTime(rawValue: 0)
 
   /// Every commit after `soleAuthorSince` was written by `soleAuthor`: a push of the same replica whose cursor has
@@ -117,7 +118,9 @@ package struct StoreState: Sendable, Equatable {
   //           localChanges u64 | localBytes u64 | acknowledgedChanges u64 | acknowledgedBytes u64 | acknowledged u64 |
   //           shipped u64 | shippedDigest 16 | hubEpoch 16 | cursor u64 | cursorDigest 16 | received u64 |
   //           receivedPart u64 | holdUntil u64 | voidThrough u64 | conflicts u64 | unresolvedConflicts u64 |
-  //           parkedCommits u64 | parkedBytes u64 | lastTime u64 | soleAuthor 16 | soleAuthorSince u64
+  //           parkedCommits u64 | parkedBytes u64 | journal entries u64 | journal bytes u64 |
+  //           journal floor (version u64 | ordinal u64) | journal since u64 |
+  //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -133,7 +136,12 @@ package struct StoreState: Sendable, Equatable {
     for field in [received, receivedPart, holdUntil, voidThrough, conflicts, unresolvedConflicts] {
       bytes.append(littleEndian: field)
     }
-    for field in [parkedCommits, parkedBytes, lastTime.rawValue] { bytes.append(littleEndian: field) }
+    for field in [parkedCommits, parkedBytes, journal.entries, journal.bytes, journal.floor.version] {
+      bytes.append(littleEndian: field)
+    }
+    for field in [UInt64(journal.floor.ordinal), journal.since.rawValue, lastTime.rawValue] {
+      bytes.append(littleEndian: field)
+    }
     bytes.append(soleAuthor)
     bytes.append(littleEndian: soleAuthorSince)
     return bytes
@@ -160,6 +168,14 @@ package struct StoreState: Sendable, Equatable {
     unresolvedConflicts = try reader.read(UInt64.self, from: bytes)
     parkedCommits = try reader.read(UInt64.self, from: bytes)
     parkedBytes = try reader.read(UInt64.self, from: bytes)
+    journal.entries = try reader.read(UInt64.self, from: bytes)
+    journal.bytes = try reader.read(UInt64.self, from: bytes)
+    let version = try reader.read(UInt64.self, from: bytes)
+    guard let ordinal = UInt32(exactly: try reader.read(UInt64.self, from: bytes)) else {
+      throw LogFormatError(.badValue, at: reader.offset - 8)
+    }
+    journal.floor = Conflict.ID(version: version, ordinal: ordinal)
+    journal.since = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     lastTime = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     soleAuthor = try reader.identity(from: bytes)
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)

@@ -1,7 +1,7 @@
 // The tables that a tail generation and the index have in common, so that one piece of code applies the log to both.
 //
-// An entry of `parked` that is gone has an empty payload in the tail, so that it hides the one in the index, which loses
-// it when the tail is folded.
+// An entry of `conflicts`, `parked` or `unresolved` that is gone has an empty payload in the tail, so that it hides the one
+// in the index, which loses it when the tail is folded.
 
 import KVLog
 import LMDB
@@ -15,13 +15,15 @@ struct Tables: Sendable {
   var conflicts: Table
   /// version u64, big-endian → parked commit
   var parked: Table
+  /// conflict identifier → 1: those that wait for the program
+  var unresolved: Table
   /// "counters" → state · "progress/" + replica → what the hub has applied of it · in the index only: "keys" → number of
   /// live keys, "home" → `home`
   var state: Table
   /// The origin of rows that state none: of a store's own changes, most often of most rows.
   let home: Identity
 
-  static let names = ["rows", "voids", "conflicts", "state", "parked"]
+  static let names = ["rows", "voids", "conflicts", "state", "parked", "unresolved"]
 
   init(_ tables: [Table], home: Identity) {
     self.home = home
@@ -30,6 +32,7 @@ struct Tables: Sendable {
     conflicts = tables[2]
     state = tables[3]
     parked = tables[4]
+    unresolved = tables[5]
   }
 
   static let counters = [UInt8]("counters".utf8)
