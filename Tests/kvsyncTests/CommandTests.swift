@@ -194,7 +194,8 @@ struct CommandTests {
     "Every command explains itself with an example, and knows --json",
     arguments: [
       "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "conflicts", "serve", "sync", "verify", "backup",
-      "compact", "destroy", "parked list", "parked show", "parked retry", "parked drop", "parked export",
+      "compact", "destroy", "conflicts list", "conflicts show", "conflicts resolve",
+      "conflicts revert", "parked list", "parked show", "parked retry", "parked drop", "parked export",
     ])
   func help(_ command: String) async throws {
     let words = command.split(separator: " ").map(String.init)

@@ -17,23 +17,13 @@ struct Sync: ToolCommand {
       again.
 
       Policies for keys that two replicas changed without knowing of each other:
-      lastWriterWins (default), localWins, remoteWins. The value that lost is kept:
-      kvsync conflicts.
+      lastWriterWins (default), localWins, remoteWins, and manual: what the hub has
+      stands until you decide. PREFIX=POLICY is for the keys that begin with PREFIX;
+      --policy may be given several times, and the longest prefix counts. The value
+      that lost is kept: kvsync conflicts.
 
       Example: kvsync sync field-notes kvsync://127.0.0.1:7447/notes
       """)
-
-  enum Policy: String, CaseIterable, ExpressibleByArgument {
-    case lastWriterWins, localWins, remoteWins
-
-    var conflictPolicy: ConflictPolicy {
-      switch self {
-      case .lastWriterWins: .lastWriterWins
-      case .localWins: .localWins
-      case .remoteWins: .remoteWins
-      }
-    }
-  }
 
   @OptionGroup var target: StoreOptions
   @Argument(
@@ -42,13 +32,17 @@ struct Sync: ToolCommand {
   @Flag(help: "Only send.") var push = false
   @Flag(help: "Only receive.") var pull = false
   @Flag(help: "Go on until a signal.") var continuous = false
-  @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
+  @Option(
+    parsing: .singleValue,
+    help: ArgumentHelp("How conflicts are resolved: POLICY or PREFIX=POLICY.", valueName: "policy"))
+  var policy: [PolicyArgument] = []
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if push, pull {
       throw ValidationError("--push and --pull exclude each other; without both, both directions are used.")
     }
+    if let error = PolicyArgument.check(policy) { throw error }
   }
 
   func execute() async throws -> ExitStatus {
@@ -77,6 +71,11 @@ struct Sync: ToolCommand {
       if awaitsPull, !output.json {
         Messages.write("some of what is pending met newer changes on the hub: sync without --push to resolve it\n")
       }
+      if counters.unresolvedConflicts > 0, !output.json {
+        Messages.write(
+          "\(Amount.count(counters.unresolvedConflicts, "conflict")) to decide: see kvsync conflicts list --unresolved\n"
+        )
+      }
       if counters.parkedCommits > 0, !output.json {
         Messages.write("the hub refused \(Amount.count(counters.parkedCommits, "commit")): see kvsync parked list\n")
       }
@@ -86,7 +85,7 @@ struct Sync: ToolCommand {
 
   private func configuration(_ tally: SyncTally, _ news: SyncNews) -> Replicator.Configuration {
     var configuration = Replicator.Configuration()
-    configuration.policy = policy.conflictPolicy
+    configuration.policy = PolicyArgument.policy(policy)
     configuration.progress = { tally.update($0) }
     configuration.retrying = { error, wait in
       tally.endSession()
