@@ -41,7 +41,7 @@ public final class Hub: Sendable, Service {
     let options = options.withinLimits
     context = HubContext(
       storage: engine, options: options, registry: HubRegistry(maximumConnections: options.maximumConnections),
-      alarm: HubAlarm(logger: options.logger))
+      alarm: HubAlarm(logger: options.logger), validator: HubValidator(options))
   }
 
   /// A hub that is yet to be started, and that forgets everything when it ends, for tests and for trying things out.

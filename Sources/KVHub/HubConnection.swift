@@ -158,6 +158,7 @@ final class HubConnection: Sendable {
       case .open(let hello):
         return try await open(hello)
       case .admit(let push, let replica, let confirmed):
+        let push = try await validated(push, of: replica)
         let acknowledgement = try await opened().admit(
           push, from: replica, confirmed: confirmed)
         hub.alarm.stored(in: name(action), bytes: action.storedBytes)
@@ -194,6 +195,8 @@ final class HubConnection: Sendable {
       return .failed(error)
     } catch is CancellationError {
       return .closed
+    } catch let refusal as Refusal {
+      return .refused(refusal)
     } catch {
       logger.error("storage failed", metadata: ["error": "\(error)"])
       return .failed(.failed("\(error)"))
@@ -234,6 +237,18 @@ final class HubConnection: Sendable {
     }
     logger.debug("session opened", metadata: ["space": "\(hello.space)", "replica": "\(hello.replica)"])
     return .opened(state)
+  }
+
+  /// The push, with what is to be refused of it.
+  private func validated(_ push: PushSegment, of replica: Identity) async throws -> PushSegment {
+    guard hub.validator.isNeeded else { return push }
+    let space = try opened()
+    // Nothing of the replica is admitted beside this, so that is where it stays meanwhile.
+    let decided = try await blocking { try space.progress(of: replica)?.lastApplied ?? 0 }
+    var validated = push
+    validated.refusals = try await hub.validator.refusals(
+      in: push, after: decided, of: .init(space: spaceName.withLock { $0 }, replica: replica), principal: nil)
+    return validated
   }
 
   /// The space that the action is about.

@@ -1,5 +1,6 @@
 // How a hub is to be run.
 
+import KVLog
 import KVProtocol
 
 public import Logging
@@ -30,6 +31,15 @@ extension Hub {
     /// Decides whether the holder of a token (at most 4,096 bytes; empty: none was sent) may use a space. The default
     /// admits everybody. Called once for each connection, for many at the same time.
     public var authorize: @Sendable (_ space: String, _ token: [UInt8]) async -> Bool = { _, _ in true }
+    /// What commits may have. What is beyond is refused: the replica parks the commit and goes on.
+    public var limits = Limits()
+    /// Looks at each commit before it is taken; a rejection refuses it. The default takes all.
+    ///
+    /// Runs before every decision about a commit, and once for each: not when a replica sends again what was decided. Called
+    /// on threads made for it, for several replicas at the same time, for the commits of one replica one after the other
+    /// and in order: one that takes long holds up its replica, and nobody else. When it throws nothing is decided, and the replica
+    /// tries again later. What becomes of an accepted commit is not yet certain then: it may still be stale.
+    public var validate: (@Sendable (_ commit: borrowing ValidatedCommit) throws -> Rejection?)?
     /// Told of failures of the storage, of connections that were dropped, and of start and end. Logs nothing by default.
     public var logger: Logger
 
@@ -46,6 +56,22 @@ extension Hub {
   }
 }
 
+extension Hub {
+  /// What a commit may have to be taken; by default as much as a replica can write. A number beyond what is allowed is
+  /// taken as the nearest that is.
+  public struct Limits: Sendable, Hashable {
+    /// Bytes of a key, 1 to 511.
+    public var keyBytes = LogLimits.maximumKeyBytes
+    /// Bytes of a value, 0 to 16 MiB.
+    public var valueBytes = LogLimits.maximumValueBytes
+    /// Bytes of a commit: for each change 7, its key and its value, and 40 in all. 48 to 64 MiB.
+    public var commitBytes = LogLimits.maximumCommitBytes
+
+    /// As much as a replica can write.
+    public init() {}
+  }
+}
+
 extension Hub.Options {
   /// The same, with nothing beyond what its documentation allows.
   var withinLimits: Self {
@@ -54,6 +80,9 @@ extension Hub.Options {
     options.maximumConnections = maximumConnections.clamped(to: 1...65_536)
     options.windowBytes = windowBytes.clamped(to: 4 << 10...ProtocolLimits.maximumCredit)
     options.stagedBytes = max(0, stagedBytes)
+    options.limits.keyBytes = limits.keyBytes.clamped(to: 1...LogLimits.maximumKeyBytes)
+    options.limits.valueBytes = limits.valueBytes.clamped(to: 0...LogLimits.maximumValueBytes)
+    options.limits.commitBytes = limits.commitBytes.clamped(to: 48...LogLimits.maximumCommitBytes)
     options.handshakeTimeout = handshakeTimeout.clamped(to: times)
     options.heartbeatInterval = heartbeatInterval.clamped(to: times)
     options.idleLimit = idleLimit.clamped(to: times)

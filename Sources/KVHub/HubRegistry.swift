@@ -83,6 +83,7 @@ struct HubContext: Sendable {
   let options: Hub.Options
   let registry: HubRegistry
   let alarm: HubAlarm
+  let validator: HubValidator
 
   var configuration: HubSession.Configuration {
     var configuration = HubSession.Configuration()

@@ -8,7 +8,8 @@
 //   decided is stored in the same atomic, durable step as its effects.
 // - *Admission.* A commit is stale if a row of one of its keys was last written by another replica at a version beyond
 //   the push's cursor; a stale commit is consumed and not applied, and becomes an exception that names the newest such
-//   version. Otherwise it is applied whole. Commits of one push that precede it count.
+//   version. One that the push names among its refusals is consumed too, and becomes an exception with that reason,
+//   whatever it met. Any other is applied whole. Commits of one push that precede it count.
 // - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
 // - *Ordering.* A feed read after `admit` returned shows what was admitted. Versions that were once shown stay.
 // - *Concurrency.* All functions may be called from any number of tasks at once. Those that are not `async` may block

@@ -305,10 +305,16 @@ extension InMemorySpace.State {
   fileprivate mutating func decide(_ push: PushSegment, _ progress: inout ReplicaProgress) throws {
     let bytes = unsafe push.segment.records.span.bytes
     var records = RecordCursor(over: bytes)
+    var refusals = RefusalCursor(push.refusals)
+    var messageRoom = progress.messageRoom
     while let record = try records.next(in: bytes) {
       let commit = try CommitView(payload: record.payload, in: bytes)
       // Decided before, and sent again.
       guard commit.header.version > progress.lastApplied else { continue }
+      if let refusal = refusals.next(for: commit.header.version) {
+        progress.refuse(refusal, messageRoom: &messageRoom)
+        continue
+      }
       let changes = try changes(of: commit, in: push.segment.records)
       let newer = changes.compactMap { change -> Version? in
         guard let row = rows[change.key], row.origin != progress.replica, row.version > push.cursor else { return nil }

@@ -79,6 +79,7 @@ package struct CommitView: Sendable {
   package let changes: Range<Int>
 
   @inlinable package static var coreHeaderByteCount: Int { CommitLayout.coreHeaderBytes }
+  @inlinable package static var envelopeByteCount: Int { CommitLayout.envelopeBytes }
 
   /// Reads the header of the commit in `payload` (the payload of a record). Changes are checked by `ChangeCursor`.
   @inlinable

@@ -23,6 +23,31 @@ package struct CommitException: Hashable, Sendable {
   }
 }
 
+/// What is wrong with a commit in a push, decided before the push is admitted.
+package struct CommitRefusal: Hashable, Sendable {
+  /// The commit's version on the replica.
+  package var version: Version
+  package var code: UInt16
+  package var message: String
+
+  package init(version: Version, code: UInt16, message: String) {
+    self.version = version
+    self.code = code
+    self.message = message
+  }
+
+  // Codes of kvsync's own, 1 to 99; they never change their meaning.
+
+  /// The commit is larger than the hub takes.
+  package static let commitTooLarge: UInt16 = 1
+  /// A key is longer than the hub takes.
+  package static let keyTooLong: UInt16 = 2
+  /// A value is longer than the hub takes.
+  package static let valueTooLong: UInt16 = 3
+  /// The replica may not write this.
+  package static let notPermitted: UInt16 = 4
+}
+
 extension CommitException {
   package func encode(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: version)
@@ -33,7 +58,7 @@ extension CommitException {
     case .refused(let code, let message):
       bytes.append(2)
       bytes.append(littleEndian: code)
-      let text = message.prefixOfUTF8(atMost: LogLimits.maximumMessageBytes)
+      let text = message.prefix(bytes: LogLimits.maximumMessageBytes)
       bytes.append(littleEndian: UInt16(text.utf8.count))
       bytes.append(contentsOf: text.utf8)
     }
@@ -77,7 +102,7 @@ extension CommitException {
 
 extension String {
   /// The longest prefix of whole characters with at most so many bytes.
-  fileprivate func prefixOfUTF8(atMost limit: Int) -> Substring {
+  package func prefix(bytes limit: Int) -> Substring {
     guard utf8.count > limit else { return self[...] }
     var end = startIndex
     while true {

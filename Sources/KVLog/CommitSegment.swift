@@ -28,11 +28,29 @@ package struct PushSegment: Hashable, Sendable {
   /// run is acknowledged.
   package var localChanges: Int
   package var localBytes: Int
+  /// On the hub: commits of the run that are not to be applied, whatever they met; in the order of their versions.
+  package var refusals: [CommitRefusal] = []
 
   package init(segment: CommitSegment, cursor: Version, localChanges: Int, localBytes: Int) {
     self.segment = segment
     self.cursor = cursor
     self.localChanges = localChanges
     self.localBytes = localBytes
+  }
+}
+
+/// Goes along with a push's commits and finds the refusals that belong to them.
+package struct RefusalCursor {
+  private var rest: ArraySlice<CommitRefusal>
+
+  package init(_ refusals: [CommitRefusal]) { rest = refusals[...] }
+
+  package var isEmpty: Bool { rest.isEmpty }
+
+  /// The refusal of the commit, if there is one. Versions ascend from call to call.
+  package mutating func next(for version: Version) -> CommitRefusal? {
+    while let first = rest.first, first.version < version { rest.removeFirst() }
+    guard let first = rest.first, first.version == version else { return nil }
+    return first
   }
 }

@@ -13,6 +13,9 @@ package enum LogLimits {
   @inlinable package static var maximumBlockBytes: Int { 256 << 20 }
   /// The text of a refusal, as UTF-8; what is longer is cut when it is written.
   @inlinable package static var maximumMessageBytes: Int { 1024 }
+  /// The texts of a replica's refusals together, as long as it has not confirmed them: beyond that a refusal has its code
+  /// only. A window full of the smallest commits, all refused, then fits into what a welcome may carry.
+  @inlinable package static var unconfirmedMessageBytes: Int { 1 << 20 }
   /// Exceptions carried by one acknowledgement or remembered for one replica; bounds what a decoder allocates.
   @inlinable package static var maximumExceptions: Int { 1 << 20 }
 }

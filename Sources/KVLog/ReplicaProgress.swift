@@ -31,6 +31,21 @@ package struct ReplicaProgress: Hashable, Sendable {
     self.unconfirmed = unconfirmed
   }
 
+  /// Bytes that the reasons of further refusals may have together.
+  package var messageRoom: Int {
+    unconfirmed.reduce(LogLimits.unconfirmedMessageBytes) { room, exception in
+      if case .refused(_, let message) = exception.reason { room - message.utf8.count } else { room }
+    }
+  }
+
+  /// Remembers that a commit was refused, with as much of the reason as `messageRoom` has for it.
+  package mutating func refuse(_ refusal: CommitRefusal, messageRoom: inout Int) {
+    let message = String(refusal.message.prefix(bytes: max(0, min(messageRoom, LogLimits.maximumMessageBytes))))
+    messageRoom -= message.utf8.count
+    unconfirmed.append(
+      CommitException(version: refusal.version, reason: .refused(code: refusal.code, message: message)))
+  }
+
   package func encode(to bytes: inout [UInt8]) {
     bytes.append(replica)
     bytes.append(littleEndian: lastApplied)

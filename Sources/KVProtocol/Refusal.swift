@@ -37,12 +37,14 @@ package struct RefusalCode: RawRepresentable, Hashable, Sendable {
   package static let replaced = RefusalCode(rawValue: 16)
   /// What the hub has stored of the space fails its checks.
   package static let storageCorrupt = RefusalCode(rawValue: 17)
+  /// The program that runs the hub failed at validating a commit; nothing was decided.
+  package static let validationFailed = RefusalCode(rawValue: 30)
 
   /// Whether trying again later, unchanged, can help.
   package var isTransient: Bool {
     switch self {
     // A gap is found out when others have brought back, meanwhile, what a restored hub had lost: the next handshake tells.
-    case .gap, .busy, .storageFull, .storageFailed, .replaced: true
+    case .gap, .busy, .storageFull, .storageFailed, .replaced, .validationFailed: true
     default: false
     }
   }

@@ -221,6 +221,7 @@ extension ReplicaSession {
     report.pushedBytes += push.recording?.localBytes ?? 0
     report.supersededChanges += push.recording?.superseded ?? 0
     report.reoffered += outcome.reoffered
+    report.parked += outcome.parked
     push.recording = nil
   }
 

@@ -161,7 +161,7 @@ public final class Replicator: Sendable, Service {
   ///
   /// Throws ``ReplicatorError`` with any code but `invalidAddress` and `storeFailed`; `StoreError`: `inUse` (the store is
   /// being synchronised), `closed`, `readOnly`, `full`, `poisoned`, `corrupt`, `system`, or `replication` (the hub's answer
-  /// does not fit what the store knows, or the hub refused a commit); `CancellationError`.
+  /// does not fit what the store knows); `CancellationError`. A commit that the hub refuses is no error: it is parked.
   public func syncOnce(_ direction: Direction = .both, budget: Budget = Budget()) async throws -> SyncReport {
     let deadline = budget.duration.map { ContinuousClock.now + $0 }
     try checkNotPaused()

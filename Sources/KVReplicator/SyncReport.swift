@@ -19,6 +19,8 @@ public struct SyncReport: Sendable, Hashable {
   public var conflicts = 0
   /// Commits that the hub found stale and that were offered again.
   public var reoffered = 0
+  /// Commits that the hub refused: they are parked (`Store.parkedCommits(after:limit:)`).
+  public var parked = 0
   /// Local changes that the hub has not decided when the report was made.
   public var pendingChanges = 0
   /// Their key and value bytes.
@@ -43,6 +45,7 @@ public struct SyncReport: Sendable, Hashable {
     pulledBytes += other.pulledBytes
     conflicts += other.conflicts
     reoffered += other.reoffered
+    parked += other.parked
     pendingChanges = other.pendingChanges
     pendingBytes = other.pendingBytes
     remainingServerVersions = other.remainingServerVersions
@@ -50,5 +53,5 @@ public struct SyncReport: Sendable, Hashable {
     awaitsPull = other.awaitsPull
   }
 
-  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 }
+  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
 }

@@ -3,7 +3,7 @@
 //
 // Invariants
 // - What is applied of a replica, and that it is applied, become durable in the same block.
-// - A commit is applied whole or declined whole.
+// - A commit is applied whole or declined whole. One that was refused before the admission is declined, whatever it met.
 // - A look-up per change is needed only when somebody else wrote after the push's cursor.
 
 package import KVLog
@@ -50,6 +50,8 @@ extension GroupWriter {
     let bytes = push.segment.records.bytes
     var records = RecordCursor(over: bytes)
     var last = push.segment.after
+    var refusals = RefusalCursor(push.refusals)
+    var messageRoom = refusals.isEmpty ? 0 : progress.messageRoom
     while let record = try records.next(in: bytes) {
       guard record.kind == .commit else { throw LogFormatError(.unknownKind, at: record.record.lowerBound) }
       let commit = try CommitView(payload: record.payload, in: bytes)
@@ -61,10 +63,12 @@ extension GroupWriter {
       last = version
       guard commit.header.origin == progress.replica else { throw AdmissionError.foreignCommit(version: version) }
       guard version > progress.lastApplied else { continue }
-      if let newer = try newerVersion(than: push.cursor, for: commit, in: bytes, by: progress.replica) {
-        guard progress.unconfirmed.count < LogLimits.maximumExceptions else {
-          throw AdmissionError.malformed("more than \(LogLimits.maximumExceptions) decisions were never confirmed")
-        }
+      guard progress.unconfirmed.count < LogLimits.maximumExceptions else {
+        throw AdmissionError.malformed("more than \(LogLimits.maximumExceptions) decisions were never confirmed")
+      }
+      if let refusal = refusals.next(for: version) {
+        progress.refuse(refusal, messageRoom: &messageRoom)
+      } else if let newer = try newerVersion(than: push.cursor, for: commit, in: bytes, by: progress.replica) {
         progress.unconfirmed.append(CommitException(version: version, reason: .stale(hubVersion: newer)))
       } else {
         try admit(commit, in: bytes)
@@ -74,9 +78,9 @@ extension GroupWriter {
 
   /// Applies a commit as its author wrote it. `serverVersion` is the version it had before the hub was restored; 0: none.
   func admit(_ commit: CommitView, in bytes: RawSpan, serverVersion: Version = 0) throws {
-    let payloadBytes = commit.changes.count - commit.header.changeCount * ChangeEncoding.headerByteCount
     let header = append(
-      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion, payloadBytes: payloadBytes)
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion,
+      payloadBytes: commit.payloadBytes)
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       try putRow(

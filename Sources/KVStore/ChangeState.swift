@@ -15,8 +15,8 @@ extension StoreChange {
     case pending
     /// The hub has decided its commit, or it came from there.
     case acknowledged
-    /// It met a change of the other side that was made without knowing of it. One that came from the hub is in the conflict
-    /// journal (``Store/conflicts(after:limit:)``), for ever. One that was written here will not be shipped: what stands is
+    /// It met a change of the other side that was made without knowing of it. One that came from the hub is that as long as
+    /// the conflict journal has it (``Store/conflicts(after:limit:)``). One that was written here will not be shipped: what stands is
     /// the change from the hub or a resolution, later in the log; once the hub has decided its commit it counts as
     /// acknowledged.
     case conflicted
@@ -101,16 +101,11 @@ extension Snapshot {
   /// The keys that the conflict journal has for remote commits of these versions of the store.
   func journaledKeys(_ versions: ClosedRange<Version>) throws -> [Version: Set<[UInt8]>] {
     var keys: [Version: Set<[UInt8]>] = [:]
-    let range = KeyRange(
-      from: ConflictRecord.identifier(versions.lowerBound, 0),
-      upTo: versions.upperBound == .max ? nil : ConflictRecord.identifier(versions.upperBound + 1, 0))
-    let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, .sealed, range: range, isReversed: false)
-    while try cursor.advance() {
-      try cursor.withEntry { _, bytes in
-        let place = try ConflictRecord.place(in: bytes)
-        keys[place.commitVersion, default: []].insert(place.key)
-      }
+    try forEachEntry(\.conflicts, from: Conflict.ID(version: versions.lowerBound, ordinal: 0).bytes) { _, payload in
+      let place = try ConflictRecord.place(in: payload)
+      guard place.commitVersion <= versions.upperBound else { return false }
+      keys[place.commitVersion, default: []].insert(place.key)
+      return true
     }
     return keys
   }

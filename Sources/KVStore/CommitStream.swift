@@ -22,9 +22,7 @@ struct CommitStream: Sendable {
 
     var header: CommitHeader { view.header }
     /// Key and value bytes of all changes.
-    var payloadBytes: Int {
-      view.changes.count - header.changeCount * ChangeEncoding.headerByteCount
-    }
+    var payloadBytes: Int { view.payloadBytes }
   }
 
   /// Begins behind `version`. Throws `LogError` `.expired` when the log no longer has what follows it.

@@ -1,4 +1,4 @@
-// How a replica resolves a conflict, and how it remembers one.
+// How a replica resolves a conflict.
 
 public import KVLog
 
@@ -12,10 +12,49 @@ public enum ConflictPolicy: Sendable {
   case localWins
   /// What comes from the hub stands.
   case remoteWins
+  /// What comes from the hub stands for the time being, and the program decides: both values are kept until then
+  /// (``Store/unresolvedConflicts(after:limit:)``). What was written here is not shipped meanwhile; everything else is.
+  case manual
   /// Both become one value; nil deletes the key. Runs while other writes wait: keep it short, and the same for the same
-  /// input on every replica. A result of more than 16 MiB cannot be stored, nor one that makes those of one durable step
-  /// exceed 80 MiB: then the remote change wins.
-  case merge(@Sendable (MergeInput) -> [UInt8]?)
+  /// input on every replica. When it throws, the last writer wins. A result of more than 16 MiB cannot be stored, nor one
+  /// that makes those of one durable step exceed 80 MiB: then the remote change wins.
+  case merge(@Sendable (MergeInput) throws -> [UInt8]?)
+  /// As ``merge(_:)``, and the input has the value that both sides started from, where that is still known here. Finding it
+  /// out reads up to 64 MiB of the log, once for all conflicts that are found together.
+  case mergeWithBase(@Sendable (MergeInput) throws -> [UInt8]?)
+  /// Other policies for other keys; see ``prefixes(_:otherwise:)``.
+  case perPrefix(PrefixPolicies)
+
+  /// The policy of a key is that of the longest prefix that it begins with, or `otherwise`.
+  public static func prefixes(
+    _ policies: [some BytesConvertible & Hashable: ConflictPolicy], otherwise: ConflictPolicy = .lastWriterWins
+  ) -> ConflictPolicy {
+    .perPrefix(
+      PrefixPolicies(policies.map { (prefix: $0.withBytes { $0.copied() }, policy: $1) }, otherwise: otherwise))
+  }
+
+  /// The policy for a key, itself not per prefix.
+  func effective(for key: [UInt8]) -> ConflictPolicy {
+    guard case .perPrefix(let policies) = self else { return self }
+    return policies.policy(for: key).effective(for: key)
+  }
+
+  var wantsBase: Bool { if case .mergeWithBase = self { true } else { false } }
+}
+
+/// Policies for keys that begin with certain bytes.
+public struct PrefixPolicies: Sendable {
+  /// The longest first; the last one is empty.
+  private let policies: [(prefix: [UInt8], policy: ConflictPolicy)]
+
+  init(_ policies: [(prefix: [UInt8], policy: ConflictPolicy)], otherwise: ConflictPolicy) {
+    let stated = policies.filter { !$0.prefix.isEmpty }.sorted { $0.prefix.count > $1.prefix.count }
+    self.policies = stated + [([], policies.first { $0.prefix.isEmpty }?.policy ?? otherwise)]
+  }
+
+  func policy(for key: [UInt8]) -> ConflictPolicy {
+    policies.first { key.starts(with: $0.prefix) }?.policy ?? .lastWriterWins
+  }
 }
 
 /// The two sides of a conflict; a nil value is a deletion.
@@ -30,75 +69,22 @@ public struct MergeInput: Sendable {
   public var remote: [UInt8]?
   /// When that was written, by the clock of the replica that wrote it.
   public var remoteTime: HybridTime
-}
+  /// The value that both sides started from; nil: there was none, or ``isBaseKnown`` is false.
+  public var base: [UInt8]?
+  /// Whether `base` says anything: only under ``ConflictPolicy/mergeWithBase(_:)``, and as long as the log or the index
+  /// still has it.
+  public var isBaseKnown: Bool
 
-/// An entry of the conflict journal. Entries are durable with the commit that led to them, and are never removed.
-public struct Conflict: Sendable, Equatable {
-  /// Which side of a conflict stands.
-  public enum Winner: String, Sendable {
-    /// What was written here.
-    case local
-    /// What came from the hub.
-    case remote
-    /// What the policy made of both.
-    case merged
-  }
-
-  /// The version under which this store recorded the remote commit, and the conflict's number in it.
-  public struct ID: Sendable, Hashable, Comparable, CustomStringConvertible {
-    /// This store's version of the remote commit.
-    public var version: Version
-    /// Tells the conflicts of that commit apart.
-    public var ordinal: UInt32
-
-    /// The name of a conflict, for ``Store/conflicts(after:limit:)``.
-    public init(version: Version, ordinal: UInt32) {
-      self.version = version
-      self.ordinal = ordinal
+  init(_ contest: Contest, base: MergeBase) {
+    key = contest.key
+    local = contest.local.isTombstone ? nil : contest.localValue
+    localTime = contest.local.time
+    remote = contest.remoteIsDeletion ? nil : contest.remoteValue
+    remoteTime = contest.remote.time
+    switch base {
+    case .unknown: (self.base, isBaseKnown) = (nil, false)
+    case .absent: (self.base, isBaseKnown) = (nil, true)
+    case .value(let value): (self.base, isBaseKnown) = (value, true)
     }
-
-    /// The order of the journal.
-    public static func < (left: ID, right: ID) -> Bool {
-      (left.version, left.ordinal) < (right.version, right.ordinal)
-    }
-
-    /// `VERSION.ORDINAL`.
-    public var description: String { "\(version).\(ordinal)" }
-  }
-
-  /// Names the conflict in this store.
-  public var id: ID
-  /// The key that both changed.
-  public var key: [UInt8]
-  /// Which side stands.
-  public var winner: Winner
-  /// The value that lost (for a merge, the local one); nil: it was a deletion.
-  public var losingValue: [UInt8]?
-  /// This store's version of the local change.
-  public var localVersion: Version
-  /// When that was written.
-  public var localTime: HybridTime
-  /// The hub's version of the remote change.
-  public var serverVersion: Version
-  /// When that was written, by the clock of the replica that wrote it.
-  public var remoteTime: HybridTime
-  /// The replica that wrote the remote change.
-  public var remoteOrigin: Identity
-
-  init(_ record: ConflictRecord) {
-    id = ID(version: record.commitVersion, ordinal: record.ordinal)
-    key = record.key
-    let loserIsDeletion: Bool
-    switch record.outcome {
-    case .remoteWon, .identical: (winner, loserIsDeletion) = (.remote, record.localIsDeletion)
-    case .localWon: (winner, loserIsDeletion) = (.local, record.remoteIsDeletion)
-    case .merged: (winner, loserIsDeletion) = (.merged, record.localIsDeletion)
-    }
-    losingValue = loserIsDeletion ? nil : record.losingValue
-    localVersion = record.localVersion
-    localTime = record.localTime
-    serverVersion = record.serverVersion
-    remoteTime = record.remoteTime
-    remoteOrigin = record.remoteOrigin
   }
 }

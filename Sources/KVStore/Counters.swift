@@ -18,6 +18,10 @@ public struct Counters: Sendable, Equatable {
   public var conflicts: Int
   /// Those of them that wait for the program's decision.
   public var unresolvedConflicts: Int
+  /// Commits that the hub refused, and that wait to be offered again or dropped.
+  public var parkedCommits: Int
+  /// Their key and value bytes.
+  public var parkedBytes: Int
 
   init(_ state: StoreState) {
     localVersion = state.version
@@ -27,6 +31,8 @@ public struct Counters: Sendable, Equatable {
     pendingBytes = state.pendingBytes
     conflicts = Int(state.conflicts)
     unresolvedConflicts = Int(state.unresolvedConflicts)
+    parkedCommits = Int(state.parkedCommits)
+    parkedBytes = Int(state.parkedBytes)
   }
 }
 

@@ -34,7 +34,7 @@ extension Transaction {
     var keys: [[UInt8]] = []
     var last: [UInt8]?
     var rows = 0
-    try group.withRowCursors { cursors in
+    try group.withCursors { cursors in
       var cursor = try MergeCursor(cursors, range: range, isReversed: false)
       try cursor.forEach { key, bytes in
         if try Row.isLive(bytes, key: key) { keys.append(key.copied()) }

@@ -1,5 +1,5 @@
-// The replica's side of the conflict rules: applies what the hub fed, finds conflicts with pending changes, resolves
-// them, and moves the cursor.
+// The replica's side of the conflict rules: applies what the hub fed, finds conflicts with pending changes, has them
+// resolved, and moves the cursor.
 //
 // Invariants
 // - Replaying the records gives the same rows without knowing the policy: remote commits are recorded and applied whole,
@@ -26,95 +26,6 @@ package struct FeedOutcome: Sendable, Equatable {
   package var resolutions = 0
   /// False: the same feed has to be applied once more, for what did not fit.
   var isComplete = true
-}
-
-/// A pending local change and the last remote change of the same key.
-private struct Contest {
-  var key: [UInt8]
-  var local: Row
-  var localValue: [UInt8]
-  var remote: CommitHeader
-  var remoteIsDeletion: Bool
-  var remoteValue: [UInt8]
-
-  var outcome = ConflictRecord.Outcome.remoteWon
-  /// A resolution commit puts this, or deletes the key.
-  var resolution: Resolution?
-
-  enum Resolution {
-    case local
-    case merged([UInt8]?)
-  }
-
-  init(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan, local: Row, localValue: [UInt8]) {
-    key = bytes.extracting(change.key).copied()
-    self.local = local
-    self.localValue = localValue
-    self.remote = remote
-    remoteIsDeletion = change.isDeletion
-    remoteValue = bytes.extracting(change.value).copied()
-  }
-
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) {
-    self.remote = remote
-    remoteIsDeletion = change.isDeletion
-    remoteValue = bytes.extracting(change.value).copied()
-  }
-
-  var isEqual: Bool { local.isTombstone == remoteIsDeletion && localValue == remoteValue }
-
-  func localIsLater(of identity: Identity) -> Bool {
-    (local.time, identity) > (remote.time, remote.origin)
-  }
-
-  var losingValue: [UInt8] {
-    switch outcome {
-    case .identical: []
-    case .localWon: remoteValue
-    case .remoteWon, .merged: localValue
-    }
-  }
-
-  /// What it will add to the block, about: the record of the conflict, and the change that resolves it.
-  func bytes(_ policy: ConflictPolicy) -> Int {
-    let values =
-      switch policy {
-      case .remoteWins: localValue.count
-      case .lastWriterWins, .localWins: localValue.count + remoteValue.count
-      case .merge: 2 * localValue.count + remoteValue.count
-      }
-    return 256 + 2 * key.count + values
-  }
-}
-
-/// The contests of one group, by key.
-private struct Contests {
-  var all: [Contest] = []
-  var bytes = 0
-  private var places: [[UInt8]: Int] = [:]
-  /// Those whose remote side is the commit being recorded.
-  private var met: [Int] = []
-
-  mutating func add(_ contest: Contest, _ policy: ConflictPolicy) {
-    places[contest.key] = all.count
-    met.append(all.count)
-    all.append(contest)
-    bytes += contest.bytes(policy)
-  }
-
-  /// Whether the key is contested already: then with this change from now on.
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) -> Bool {
-    guard !all.isEmpty, let place = places[bytes.extracting(change.key).copied()] else { return false }
-    all[place].meet(change, of: remote, in: bytes)
-    met.append(place)
-    return true
-  }
-
-  /// The commit is recorded here under this header.
-  mutating func recorded(_ header: CommitHeader) {
-    for place in met { all[place].remote = header }
-    met.removeAll(keepingCapacity: true)
-  }
 }
 
 /// As much of a commit as is recorded at once.
@@ -155,6 +66,7 @@ extension GroupWriter {
     }
     for (author, version) in authors { try putKnown(version, of: author) }
     try resolve(&contests.all, policy)
+    try pruneJournal()
     outcome.conflicts = contests.all.count { $0.outcome.isJournaled }
     outcome.resolutions = contests.all.count { $0.resolution != nil }
     if outcome.isComplete {
@@ -268,72 +180,6 @@ extension GroupWriter {
     outcome.bytes += portion.payloadBytes
     return header
   }
-
-  // MARK: Resolution
-
-  /// Decides each contest, records it, then what it leads to.
-  private func resolve(_ contests: inout [Contest], _ policy: ConflictPolicy) throws {
-    var mergedRoom = StoreLimits.mergedBytes
-    for index in contests.indices {
-      decide(&contests[index], policy, &mergedRoom)
-      let contest = contests[index]
-      try append(
-        ConflictRecord(
-          ordinal: UInt32(index), outcome: contest.outcome, commitVersion: contest.remote.version,
-          voidThrough: contest.local.version, local: contest.local, remote: contest.remote,
-          remoteIsDeletion: contest.remoteIsDeletion, key: contest.key, losingValue: contest.losingValue))
-    }
-    // What stands of the local side keeps the time of its writing; that of one local commit stays one commit.
-    let local = contests.filter { if case .local = $0.resolution { true } else { false } }
-      .sorted { $0.local.version < $1.local.version }
-    var succession = SuccessionRecord([])
-    for group in local.chunked(by: { $0.local.version }) {
-      beginCommit(time: group.first?.local.time, flags: .resolution)
-      for contest in group { try put(contest.local.isTombstone ? nil : contest.localValue, for: contest.key) }
-      let version = endCommit()
-      if let first = group.first { succession.steps.append(.init(version: first.local.version, successor: version)) }
-    }
-    for contest in contests {
-      guard case .merged(let value) = contest.resolution else { continue }
-      if byteCountOfOpenCommit == nil { beginCommit(flags: .resolution) }
-      try put(value, for: contest.key)
-      succession.steps.append(.init(version: contest.local.version, successor: state.version + 1))
-      if let bytes = byteCountOfOpenCommit, bytes > LogLimits.maximumCommitBytes / 2 { endCommit() }
-    }
-    if byteCountOfOpenCommit != nil { endCommit() }
-    try append(succession)
-  }
-
-  private func put(_ value: [UInt8]?, for key: [UInt8]) throws {
-    if let value { try put(key: key.bytes, value: value.bytes) } else { try delete(key: key.bytes) }
-  }
-
-  private func decide(_ contest: inout Contest, _ policy: ConflictPolicy, _ mergedRoom: inout Int) {
-    let localIsLater = contest.localIsLater(of: incarnation)
-    if contest.isEqual {
-      contest.outcome = .identical
-      // The later of two equal writes has its say against a third: its time must reach the others.
-      if case .lastWriterWins = policy, contest.local.time > contest.remote.time { contest.resolution = .local }
-      return
-    }
-    switch policy {
-    case .lastWriterWins: contest.outcome = localIsLater ? .localWon : .remoteWon
-    case .localWins: contest.outcome = .localWon
-    case .remoteWins: contest.outcome = .remoteWon
-    case .merge(let merge):
-      let input = MergeInput(
-        key: contest.key, local: contest.local.isTombstone ? nil : contest.localValue, localTime: contest.local.time,
-        remote: contest.remoteIsDeletion ? nil : contest.remoteValue, remoteTime: contest.remote.time)
-      let merged = merge(input)
-      let bytes = contest.key.count + (merged?.count ?? 0)
-      // A value that no store can hold must not keep everything behind it from coming in.
-      guard merged?.count ?? 0 <= LogLimits.maximumValueBytes, bytes <= mergedRoom else { return }
-      mergedRoom -= bytes
-      contest.outcome = .merged
-      contest.resolution = .merged(merged)
-    }
-    if contest.outcome == .localWon { contest.resolution = .local }
-  }
 }
 
 extension CommitView {
@@ -355,20 +201,5 @@ extension CommitView {
       number += 1
     }
     return ranges
-  }
-}
-
-extension Array {
-  /// Neighbours with the same key, together.
-  fileprivate func chunked<Key: Equatable>(by key: (Element) -> Key) -> [ArraySlice<Element>] {
-    var chunks: [ArraySlice<Element>] = []
-    var start = startIndex
-    while start < endIndex {
-      let first = key(self[start])
-      let end = self[start...].firstIndex { key($0) != first } ?? endIndex
-      chunks.append(self[start..<end])
-      start = end
-    }
-    return chunks
   }
 }

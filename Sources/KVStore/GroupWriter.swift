@@ -469,18 +469,17 @@ final class GroupWriter {
     try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
   }
 
-  func append(_ record: ConflictRecord) throws {
+  /// Appends a record of the store's own; durable with the group.
+  func append(_ record: some StoreRecord) throws {
     let payload = record.encoded()
-    builder.append(.conflict, payload: payload.bytes)
-    if isDeferring { state.conflicted(record) }
-    // When the generation runs full, rebuilding applies the record; otherwise it is applied here.
-    let before = state
     var after = state
-    try withTail { writer throws(LMDBError) in
-      try applier.apply(record, payload: payload.bytes, to: &writer, state: &after)
-    }
-    if state == before { state = after }
+    try record.apply(to: &after)
+    builder.append(type(of: record).kind, payload: payload.bytes)
+    // When the generation runs full, rebuilding applies the record; it comes to the same state.
+    state = after
     needsSynchronize = true
+    let tables = generation.tables
+    try withTail { writer throws(LMDBError) in try record.write(payload.bytes, to: tables, &writer) }
   }
 
   func append(_ record: AcknowledgementRecord, durably: Bool) {
@@ -574,7 +573,7 @@ final class GroupWriter {
 
   /// What the hub has applied of a replica.
   func progress(of replica: Identity) throws -> ReplicaProgress? {
-    try stateEntry(Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
+    try withEntry(\.state, Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
   }
 
   /// Through which of its versions the author's commits, those that the hub applied, are here.
@@ -582,7 +581,7 @@ final class GroupWriter {
     if let version = addedAuthors[author] ?? knownAuthors[author] { return version }
     // What this group adds is in `knownAuthors`, so that the group's own writes need not be in the tail for this.
     let version =
-      try storedEntry(Tables.author(author)) { bytes -> Version in
+      try withStoredEntry(\.state, Tables.author(author)) { bytes -> Version in
         var reader = ByteReader()
         return try reader.read(UInt64.self, from: bytes)
       } ?? 0
@@ -591,25 +590,36 @@ final class GroupWriter {
     return version
   }
 
-  private func stateEntry<Entry>(_ key: [UInt8], _ decode: (RawSpan) throws -> Entry) throws -> Entry? {
+  /// Calls `body` with an entry of one of the smaller tables; nil when there is none, or it is gone.
+  func withEntry<Result>(
+    _ table: KeyPath<Tables, Table>, _ key: [UInt8], _ body: (RawSpan) throws -> Result
+  ) throws -> Result? {
     try showOwnWrites()
-    return try storedEntry(key, decode)
+    return try withStoredEntry(table, key, body)
   }
 
-  private func storedEntry<Entry>(_ key: [UInt8], _ decode: (RawSpan) throws -> Entry) throws -> Entry? {
+  /// As the tail's transaction has it, which may not have the group's own writes yet.
+  private func withStoredEntry<Result>(
+    _ table: KeyPath<Tables, Table>, _ key: [UInt8], _ body: (RawSpan) throws -> Result
+  ) throws -> Result? {
     if let requestFailure { throw requestFailure }
-    if let found = try writer!.getSealed(generation.tables.state, key: key.bytes, decode) { return found }
+    let read = { (entry: RawSpan) throws -> Result? in entry.byteCount > 0 ? try body(entry) : nil }
+    if let found = try writer!.getSealed(generation.tables[keyPath: table], key: key.bytes, read) { return found }
     for source in try sourcesBelow() {
-      if let found = try source.getSealed(source.tables.state, key: key.bytes, decode) { return found }
+      if let found = try source.getSealed(source.tables[keyPath: table], key: key.bytes, read) { return found }
     }
     return nil
   }
 
   /// Cursors over the live generation and all below it, newest first; to be dropped before the next write.
-  func withRowCursors<Result>(_ body: ([RowCursor]) throws -> Result) throws -> Result {
+  func withCursors<Result>(
+    _ table: KeyPath<Tables, Table> = \.rows, _ body: ([RowCursor]) throws -> Result
+  ) throws -> Result {
     try showOwnWrites()
-    var cursors = [RowCursor.writer(try writer!.cursor(generation.tables.rows))]
-    for source in try sourcesBelow() { cursors.append(.reader(try source.reader.cursor(source.tables.rows))) }
+    var cursors = [RowCursor.writer(try writer!.cursor(generation.tables[keyPath: table]))]
+    for source in try sourcesBelow() {
+      cursors.append(.reader(try source.reader.cursor(source.tables[keyPath: table])))
+    }
     return try body(cursors)
   }
 

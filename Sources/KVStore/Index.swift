@@ -35,7 +35,7 @@ final class Index: Sendable {
     options.verifiedBytes = sizes.verifiedBytes
     environment = try LMDBEnvironment(path: path, options: options)
     let opened = try Index.openTables(environment)
-    tombstones = opened[4]
+    tombstones = opened[Tables.names.count]
     tables = Tables(opened, home: try Index.home(environment, state: opened[3], identity, readOnly: readOnly))
   }
 
@@ -117,10 +117,15 @@ final class Index: Sendable {
         more = try rows.advance()
       }
     }
+    let voidsCount = state.voidThrough > state.acknowledged
+    if voidsCount { try foldEntries(\.voids, newestFirst, didCommit) }
+    try foldEntries(\.conflicts, newestFirst, didCommit)
+    try foldEntries(\.parked, newestFirst, didCommit)
+    try foldEntries(\.unresolved, newestFirst, didCommit)
     var writer = try environment.beginWrite()
-    try foldVoids(newestFirst, state: state, into: &writer)
+    // Void entries at or below the acknowledged version have done their work.
+    if try !voidsCount && writer.entryCount(tables.voids) > 0 { try writer.removeAll(tables.voids) }
     for source in newestFirst.reversed() {
-      try copyAll(source.reader.cursor(source.tables.conflicts), to: tables.conflicts, in: &writer)
       try copyAll(source.reader.cursor(source.tables.state), to: tables.state, in: &writer)
     }
     let transaction = writer.transactionID
@@ -190,14 +195,34 @@ final class Index: Sendable {
     try writer.putSealed(tables.state, key: key.bytes, bytes.bytes)
   }
 
-  /// Void entries at or below the acknowledged version have done their work.
-  private func foldVoids(_ newestFirst: [Source], state: StoreState, into writer: inout LMDBWriter) throws {
-    if state.voidThrough <= state.acknowledged {
-      if try writer.entryCount(tables.voids) > 0 { try writer.removeAll(tables.voids) }
-      return
-    }
-    for source in newestFirst.reversed() {
-      try copyAll(source.reader.cursor(source.tables.voids), to: tables.voids, in: &writer)
+  /// Copies the entries of one of the smaller tables in the order of their keys, in transactions of bounded size. Those
+  /// that are gone are taken out of the index.
+  private func foldEntries(
+    _ table: KeyPath<Tables, Table>, _ newestFirst: [Source], _ didCommit: (Int) throws -> Void
+  ) throws {
+    let cursors = try newestFirst.map { try $0.reader.cursor($0.tables[keyPath: table]) }
+    var entries = try MergeCursor(cursors, .sealed, range: KeyRange(), isReversed: false)
+    var more = try entries.advance()
+    while more {
+      var writer = try environment.beginWrite()
+      var count = 0
+      var bytes = 0
+      while more, count < StoreLimits.foldEntries, bytes < StoreLimits.foldBytes {
+        try entries.withEntry { key, value in
+          // Damage must not outlive the log that could repair it.
+          if try Sealed.payloadBytes(value, key: key, path: environment.path) == 0 {
+            try writer.delete(tables[keyPath: table], key: key)
+          } else {
+            try writer.put(tables[keyPath: table], key: key, value: value)
+          }
+          count += 1
+          bytes += key.byteCount + value.byteCount
+        }
+        more = try entries.advance()
+      }
+      let transaction = writer.transactionID
+      try writer.commit()
+      try didCommit(transaction)
     }
   }
 

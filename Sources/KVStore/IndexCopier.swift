@@ -35,6 +35,8 @@ struct IndexCopier {
     }
     try copy(\.voids, KeyRange(), progress)
     try copy(\.conflicts, KeyRange(), progress)
+    try copy(\.parked, KeyRange(), progress)
+    try copy(\.unresolved, KeyRange(), progress)
     try copy(\.state, KeyRange(prefix: Tables.progress), progress)
     try copy(\.state, KeyRange(prefix: Tables.authors), progress)
     guard let state else { return }
@@ -84,7 +86,7 @@ struct IndexCopier {
     while bytes < StoreLimits.foldBytes {
       guard try cursor.advance() else { return false }
       try cursor.withEntry { key, value in
-        _ = try Sealed.payloadBytes(value, key: key, path: snapshot.path)
+        guard try Sealed.payloadBytes(value, key: key, path: snapshot.path) > 0 else { return }
         try writer.put(table, key: key, value: value)
         bytes += key.byteCount + value.byteCount
       }

@@ -1,4 +1,4 @@
-// Applies records of the log to rows, voids, conflicts and counters: the same way for a live write that must be
+// Applies records of the log to rows, the other tables and the counters: the same way for a live write that must be
 // repeated, for recovery at open, and for a reader's private tail. There is no other way from log to rows.
 
 import KVLog
@@ -22,7 +22,6 @@ struct LogApplier {
         state.acknowledged(try AcknowledgementRecord(decoding: payload))
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .cursor: state.advanced(try CursorRecord(decoding: payload))
-      case .conflict: try apply(ConflictRecord(decoding: payload), payload: payload, to: &writer, state: &state)
       case .progress: try apply(progress: payload, to: &writer)
       case .incarnation: try apply(IncarnationRecord(decoding: payload), to: &writer, state: &state)
       case .rollback:
@@ -30,6 +29,11 @@ struct LogApplier {
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
       case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
+      case .conflict: try apply(ConflictRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .parked: try apply(ParkedRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .unparked: try apply(UnparkedRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .decision: try apply(DecisionRecord(decoding: payload), payload, to: &writer, state: &state)
+      case .pruning: try apply(PruningRecord(decoding: payload), payload, to: &writer, state: &state)
       }
     }
     for (author, version) in authors { try put(known: version, of: author, &writer) }
@@ -61,18 +65,11 @@ struct LogApplier {
     }
   }
 
-  func apply(
-    _ conflict: ConflictRecord, payload: RawSpan, to writer: inout LMDBWriter, state: inout StoreState
-  ) throws(LMDBError) {
-    if conflict.voidThrough > 0 {
-      var version: [UInt8] = []
-      version.append(littleEndian: conflict.voidThrough)
-      try writer.putSealed(tables.voids, key: conflict.key.bytes, version.bytes)
-    }
-    if conflict.outcome.isJournaled {
-      try writer.putSealed(tables.conflicts, key: conflict.identifier.bytes, payload)
-    }
-    state.conflicted(conflict)
+  private func apply(
+    _ record: some StoreRecord, _ payload: RawSpan, to writer: inout LMDBWriter, state: inout StoreState
+  ) throws {
+    try record.apply(to: &state)
+    try record.write(payload, to: tables, &writer)
   }
 
   /// Every commit of the author through `version` that the hub has applied is here.

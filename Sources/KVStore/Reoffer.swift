@@ -24,7 +24,12 @@ struct Reoffer {
     if changes.isEmpty { return nil }
   }
 
-  func append(to group: GroupWriter) throws {
+  /// Key and value bytes.
+  var payloadBytes: Int { changes.reduce(0) { $0 + $1.key.count + ($1.value?.count ?? 0) } }
+
+  /// Gives the version of the commit that it becomes.
+  @discardableResult
+  func append(to group: GroupWriter) throws -> Version {
     group.beginCommit(time: time, flags: .reoffer)
     for (key, value) in changes {
       if let value {
@@ -33,6 +38,6 @@ struct Reoffer {
         try group.delete(key: key.bytes)
       }
     }
-    group.endCommit()
+    return group.endCommit()
   }
 }

@@ -223,9 +223,23 @@ extension Store {
     let token = lease
     try await perform { [self] group in
       try group.checkLease(token)
-      for version in declined { try reoffer(of: version, group)?.append(to: group) }
+      for version in declined { try offerAgain(version, group) }
       group.append(RestoredRecord(through: version ?? group.state.restoreThrough))
     }
     return replicaState()
+  }
+
+  /// Offers what is still current of a commit in this log as a commit of this store.
+  private func offerAgain(_ version: Version, _ group: GroupWriter) throws {
+    let limit = group.core.publication.state.position
+    try withStream(after: version - 1, through: limit) { stream in
+      _ = try stream.next(through: limit) { entry, bytes in
+        guard entry.header.version == version else {
+          throw StoreError(.replication, "the hub declines version \(version), which is not here.", path: path)
+        }
+        try Reoffer(current: entry, in: bytes, group)?.append(to: group)
+        return true
+      }
+    }
   }
 }

@@ -22,6 +22,9 @@ extension Store {
     /// Where a segment file of the log is sealed and the next one begins, in bytes.
     public var segmentBytes = 64 << 20
 
+    /// How long what lost a conflict is kept.
+    public var conflictRetention = ConflictRetention()
+
     package var fileSystem: any LogFileSystem = PosixFileSystem()
     package var generationBytes = StoreLimits.largestGenerationBytes
     package var leaseMilliseconds = StoreLimits.leaseMilliseconds
@@ -159,7 +162,8 @@ extension Store {
       try log.synchronize()
       let core = StoreCore(
         path: directory.path, manifest: manifest, log: log, tail: tail, index: index,
-        state: recovery.state, sequence: tail.memory.sequence, locks: locks, reserve: Reserve(directory))
+        state: recovery.state, sequence: tail.memory.sequence, locks: locks, reserve: Reserve(directory),
+        conflictRetention: options.conflictRetention)
       core.noteLog(recovery.state)
       core.reserve.restore()
       return core
@@ -183,7 +187,7 @@ extension Store {
     let log = try ReplicationLog.join(configuration, at: state.position, synchronizedThrough: 0)
     return StoreCore(
       path: directory.path, manifest: manifest, log: log, tail: tail, index: index, state: state,
-      sequence: sequence - 1, locks: locks, reserve: Reserve(directory))
+      sequence: sequence - 1, locks: locks, reserve: Reserve(directory), conflictRetention: options.conflictRetention)
   }
 
   private static func openForReading(_ path: String, _ options: Options) throws -> Store {

@@ -104,12 +104,6 @@ extension Store {
       logSegments: segments.count, firstLogVersion: segments.first?.firstVersion ?? 1, indexBytes: indexBytes,
       tailBytes: tailBytes, oldestReader: oldestReader)
   }
-
-  /// Up to `limit` entries of the conflict journal after `id`, oldest first. The journal grows with every conflict and
-  /// each entry holds a value: read it in pages. Throws ``StoreError``: `corrupt`, `closed`, `system`.
-  public func conflicts(after id: Conflict.ID? = nil, limit: Int = .max) throws -> [Conflict] {
-    try read { try $0.conflicts(after: id, limit: limit) }
-  }
 }
 
 extension StoreCore {
@@ -136,19 +130,5 @@ extension Snapshot {
       }
     }
     return keys
-  }
-
-  func conflicts(after id: Conflict.ID?, limit: Int) throws -> [Conflict] {
-    var conflicts: [Conflict] = []
-    let first = id.map { ConflictRecord.identifier($0.version, $0.ordinal) + [0] }
-    let cursors = try sources.map { try $0.reader.cursor($0.tables.conflicts) }
-    var cursor = try MergeCursor(cursors, .sealed, range: KeyRange(from: first), isReversed: false)
-    while conflicts.count < limit, try cursor.advance() {
-      try cursor.withEntry { key, bytes in
-        let count = try Sealed.payloadBytes(bytes, key: key, path: path)
-        conflicts.append(Conflict(try ConflictRecord(decoding: bytes.extracting(0..<count))))
-      }
-    }
-    return conflicts
   }
 }

@@ -2,7 +2,7 @@
 //
 // Invariants
 // - A push and the cursor that it states come from one snapshot: what was void at that cursor is not in it.
-// - An acknowledgement with exceptions is durable, with its re-offers, before the replicator confirms them.
+// - An acknowledgement with exceptions is durable, with what they lead to, before the replicator confirms them.
 
 package import KVLog
 import Synchronization
@@ -36,6 +36,14 @@ package struct Acknowledged: Sendable, Equatable {
   package var reoffered: Int
   /// The hub's version to pull past before anything is pushed; 0: none.
   package var holdUntil: Version
+  /// Commits that were parked because the hub refused them.
+  package var parked: Int
+
+  package init(reoffered: Int = 0, holdUntil: Version = 0, parked: Int = 0) {
+    self.reoffered = reoffered
+    self.holdUntil = holdUntil
+    self.parked = parked
+  }
 }
 
 extension Store {
@@ -122,69 +130,6 @@ extension Store {
     after: Version, maximumBytes: Int, history: ShippedHistory = .latest
   ) throws -> PushSegment? {
     try PushReader(self, history: history).next(after: after, maximumBytes: maximumBytes)
-  }
-
-  /// Records what the hub has decided. `localChanges` and `localBytes` count the local changes that it newly covers;
-  /// `digest` is this log's at `ack.through`. Stale commits are offered again, in the same block.
-  package func acknowledge(
-    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity
-  ) async throws -> Acknowledged {
-    let token = lease
-    return try await perform { [self] group in
-      try group.checkLease(token)
-      try group.checkHub(epoch)
-      var outcome = Acknowledged(reoffered: 0, holdUntil: 0)
-      guard ack.through > group.state.shipped else { return outcome }
-      guard localChanges <= group.state.pendingChanges, localBytes <= group.state.pendingBytes else {
-        throw StoreError(
-          .replication,
-          "an acknowledgement covers \(localChanges) changes, and only \(group.state.pendingChanges) are pending.",
-          path: path)
-      }
-      var stale: [(version: Version, hubVersion: Version)] = []
-      for exception in ack.exceptions where exception.version > group.state.shipped {
-        switch exception.reason {
-        case .stale(let hubVersion): stale.append((exception.version, hubVersion))
-        case .refused(let code, let message):
-          throw StoreError(
-            .replication, "the hub refused commit \(exception.version) (reason \(code)): \(message)", path: path)
-        }
-      }
-      var reoffers: [Reoffer] = []
-      var succession = SuccessionRecord([])
-      for (version, hubVersion) in stale {
-        if let reoffer = try reoffer(of: version, group) {
-          reoffers.append(reoffer)
-          succession.steps.append(.init(version: version, successor: group.state.version + Version(reoffers.count)))
-          outcome.holdUntil = max(outcome.holdUntil, hubVersion)
-        }
-      }
-      group.append(
-        AcknowledgementRecord(
-          through: ack.through, digest: digest, changes: UInt64(localChanges), bytes: UInt64(localBytes), epoch: epoch,
-          holdUntil: outcome.holdUntil),
-        durably: !ack.exceptions.isEmpty)
-      for reoffer in reoffers { try reoffer.append(to: group) }
-      try group.append(succession)
-      outcome.reoffered = reoffers.count
-      return outcome
-    }
-  }
-
-  /// What is still current of a commit of this log; nil when nothing is.
-  func reoffer(of version: Version, _ group: GroupWriter) throws -> Reoffer? {
-    var reoffer: Reoffer?
-    let limit = group.core.publication.state.position
-    try withStream(after: version - 1, through: limit) { stream in
-      _ = try stream.next(through: limit) { entry, bytes in
-        guard entry.header.version == version else {
-          throw StoreError(.replication, "the hub reports version \(version), which is not here.", path: path)
-        }
-        reoffer = try Reoffer(current: entry, in: bytes, group)
-        return true
-      }
-    }
-    return reoffer
   }
 
   /// Applies a run of the hub's commits, resolves conflicts with pending changes, and moves the pull cursor, in one

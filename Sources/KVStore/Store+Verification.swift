@@ -4,7 +4,7 @@
 // - The index's file: every page and the free list, without liblmdb, which answers damage by aborting.
 // - The log: each block's checksum, contiguous versions, each link of the digest chain, from the oldest segment on.
 // - The rows: each row's checksum, order of keys, the count of live keys.
-// - Conflict journal, counters, progress of replicas: the checksum of each entry, and that it reads as what it is.
+// - Conflict journal, parked commits, counters, progress of replicas: the checksum of each entry, and that it reads as what it is.
 // - Log against rows: the newest change of each key that the log still has is the key's row, and no row claims a version
 //   of the retained log that the log does not have for it.
 
@@ -132,11 +132,21 @@ private struct Verifier {
   }
 
   func checkEntries() throws {
-    try checkEntries(\.conflicts) { key, payload in
-      let record = try ConflictRecord(decoding: payload)
-      guard record.identifier == key.copied(), record.commitVersion <= state.version else {
-        throw corrupt("the conflict journal has an entry of version \(record.commitVersion) in another's place")
+    try checkJournal()
+    var parked: (commits: UInt64, bytes: UInt64) = (0, 0)
+    try checkEntries(\.parked) { key, payload in
+      let head = try ParkedHead(decoding: payload)
+      guard ParkedRecord.identifier(head.version) == key.copied(), head.version <= state.version else {
+        throw corrupt("a commit of version \(head.version) is parked in another's place")
       }
+      try head.checkChanges(in: payload)
+      parked.commits += 1
+      parked.bytes += UInt64(head.view.payloadBytes)
+    }
+    guard parked == (state.parkedCommits, state.parkedBytes) else {
+      throw corrupt(
+        "\(parked.commits) commits with \(parked.bytes) bytes are parked, but \(state.parkedCommits) with "
+          + "\(state.parkedBytes) are counted")
     }
     try checkEntries(\.voids) { key, payload in
       guard payload.byteCount == 8, payload.load(UInt64.self, at: 0) <= state.version else {
@@ -155,6 +165,34 @@ private struct Verifier {
     }
   }
 
+  private func checkJournal() throws {
+    var (entries, bytes, open): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    try checkEntries(\.conflicts) { key, payload in
+      let record = try ConflictRecord(decoding: payload)
+      guard record.identifier == key.copied(), record.commitVersion <= state.version else {
+        throw corrupt("the conflict journal has an entry of version \(record.commitVersion) in another's place")
+      }
+      if record.isOpen {
+        open += 1
+        guard try snapshot.withEntry(\.unresolved, record.identifier, { _ in true }) == true else {
+          throw corrupt("the conflict at version \(record.commitVersion) is not listed among those that wait")
+        }
+      } else {
+        entries += 1
+        bytes += UInt64(payload.byteCount)
+      }
+    }
+    var listed: UInt64 = 0
+    try checkEntries(\.unresolved) { _, _ in listed += 1 }
+    guard entries == state.journal.entries, bytes == state.journal.bytes, open == state.unresolvedConflicts,
+      listed == open
+    else {
+      throw corrupt(
+        "the journal has \(entries) entries of \(bytes) bytes, and \(open) that wait for a decision; "
+          + "\(state.journal.entries) of \(state.journal.bytes) are counted, and \(state.unresolvedConflicts)")
+    }
+  }
+
   private func checkEntries(
     _ table: KeyPath<Tables, Table>, _ check: (_ key: RawSpan, _ payload: RawSpan) throws -> Void
   ) throws {
@@ -163,7 +201,7 @@ private struct Verifier {
     while try cursor.advance() {
       try cursor.withEntry { key, entry in
         let count = try Sealed.payloadBytes(entry, key: key, path: store.path)
-        try check(key, entry.extracting(0..<count))
+        if count > 0 { try check(key, entry.extracting(0..<count)) }
       }
     }
   }

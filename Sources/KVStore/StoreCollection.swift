@@ -108,6 +108,51 @@ extension StoreCollection {
   }
 }
 
+// MARK: - Conflicts
+
+extension StoreCollection {
+  /// What the keys of the collection begin with, for ``ConflictPolicy/prefixes(_:otherwise:)``.
+  public var prefix: String { name + "/" }
+
+  /// The sides of a conflict about a value.
+  public struct Merge: Sendable {
+    /// Which value it is.
+    public let id: String
+    /// What was written here; nil: it was deleted.
+    public let local: Value?
+    /// When that was written.
+    public let localTime: HybridTime
+    /// What came from the hub; nil: it was deleted.
+    public let remote: Value?
+    /// When that was written, by the clock of the replica that wrote it.
+    public let remoteTime: HybridTime
+    /// What both started from; nil: there was nothing, or ``isBaseKnown`` is false.
+    public let base: Value?
+    /// Whether `base` says anything.
+    public let isBaseKnown: Bool
+  }
+
+  /// A policy that merges values of this collection, for keys that begin with ``prefix``. The rules of
+  /// ``ConflictPolicy/mergeWithBase(_:)`` hold. Where a side does not decode, or `merge` throws, the last writer wins.
+  ///
+  /// ```swift
+  /// let notes = store.collection("notes", of: Note.self)
+  /// configuration.policy = .prefixes([notes.prefix: notes.merging { Note(merging: $0.local, $0.remote, from: $0.base) }])
+  /// ```
+  public func merging(_ merge: @escaping @Sendable (Merge) throws -> Value?) -> ConflictPolicy {
+    let collection = self
+    return .mergeWithBase { input in
+      let decode = { (bytes: [UInt8]?) in try bytes.map { try Self.decode($0) } }
+      let merged = try merge(
+        Merge(
+          id: collection.id(of: input.key), local: decode(input.local), localTime: input.localTime,
+          remote: decode(input.remote), remoteTime: input.remoteTime, base: decode(input.base),
+          isBaseKnown: input.isBaseKnown))
+      return try merged.map { Array(try Self.encode($0)) }
+    }
+  }
+}
+
 // MARK: - Changes
 
 extension StoreCollection {

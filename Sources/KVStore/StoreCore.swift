@@ -22,6 +22,7 @@ final class StoreCore: Sendable {
   let marks = CommitMarks()
   let locks: StoreLocks
   let reserve: Reserve
+  let conflictRetention: ConflictRetention
   /// What all processes with the store open share.
   let memory: SharedMemory
   /// The lease that this process believes to hold; 0: none.
@@ -32,7 +33,7 @@ final class StoreCore: Sendable {
 
   init(
     path: String, manifest: StoreManifest, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
-    sequence: UInt64, locks: StoreLocks, reserve: Reserve
+    sequence: UInt64, locks: StoreLocks, reserve: Reserve, conflictRetention: ConflictRetention
   ) {
     self.path = path
     identity = manifest.identity
@@ -41,6 +42,7 @@ final class StoreCore: Sendable {
     self.index = index
     self.locks = locks
     self.reserve = reserve
+    self.conflictRetention = conflictRetention
     memory = tail.memory
     idleSnapshots = IdleSnapshots(tail.memory, watch)
     publication = Publication(state, sequence, tail.memory, watch)

@@ -45,6 +45,8 @@ package enum StoreLimits {
   package static let foldPages = 1_024
   /// Bytes a fold copies in one transaction, for large values.
   package static let foldBytes = 4 << 20
+  /// Entries of the journal and its like that a fold copies in one transaction: each dirties one leaf page at most.
+  static let foldEntries = 2_048
   /// A disk that has no room for a fold's transaction may have some for one with fewer pages, down to this many.
   static let smallestFoldPages = 16
   /// Set aside for what makes room on a full disk: some blocks of the log, and a small generation of the tail.
@@ -71,6 +73,19 @@ package enum StoreLimits {
   static let overlappedBytes = 32 << 10
   /// Log that recovery applies in one transaction, about.
   static let recoveredBytes = 1 << 20
+  /// What the conflict journal keeps by default: a replica that comes back after a year with a million edits, all of them in
+  /// conflict, loses none of them…
+  static let journalCount = 10_000_000
+  /// …as long as they are not larger than this together…
+  static let journalBytes = 1 << 30
+  /// …and for as long again, so that somebody can look.
+  static let journalAge: Duration = .seconds(366 * 86_400)
+  /// Entries of the journal that one group takes out or passes over: more than it can add with what is fed at once.
+  static let prunedEntries = 1 << 14
+  /// Log that is read for the bases of the merges of one group: some hundred thousand changes, a tenth of a second.
+  static let baseLogBytes = 64 << 20
+  /// Parked commits, without their changes, that are held in memory when all of them are decided about.
+  static let parkedPerStep = 1_024
   /// Requests taken into one group at most.
   package static let groupRequests = 4_096
 

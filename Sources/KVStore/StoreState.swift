@@ -66,6 +66,10 @@ package struct StoreState: Sendable, Equatable {
   var voidThrough: Version = 0
   var conflicts: UInt64 = 0
   var unresolvedConflicts: UInt64 = 0
+  /// Commits that the hub refused and nobody has decided about, and their key and value bytes.
+  var parkedCommits: UInt64 = 0
+  var parkedBytes: UInt64 = 0
+  var journal = JournalState()
   var lastTime = HybridTime(rawValue: 0)
 
   /// Every commit after `soleAuthorSince` was written by `soleAuthor`: a push of the same replica whose cursor has
@@ -135,11 +139,6 @@ package struct StoreState: Sendable, Equatable {
     if cursor > 0 { hubPositions.add(cursor, cursorDigest) }
   }
 
-  mutating func conflicted(_ record: ConflictRecord) {
-    voidThrough = max(voidThrough, record.voidThrough)
-    if record.outcome.isJournaled { conflicts += 1 }
-  }
-
   /// The store goes on under another name, of which the hub has nothing yet. What is pending stays pending.
   mutating func began(_ record: IncarnationRecord) {
     lineage.append(Former(incarnation: incarnation, through: record.through, until: version))
@@ -203,6 +202,8 @@ package struct StoreState: Sendable, Equatable {
   //           localChanges u64 | localBytes u64 | acknowledgedChanges u64 | acknowledgedBytes u64 | acknowledged u64 |
   //           shipped u64 | shippedDigest 16 | hubEpoch 16 | cursor u64 | cursorDigest 16 | received u64 |
   //           receivedPart u64 | holdUntil u64 | voidThrough u64 | conflicts u64 | unresolvedConflicts u64 |
+  //           parkedCommits u64 | parkedBytes u64 | journal entries u64 | journal bytes u64 |
+  //           journal floor (version u64 | ordinal u64) | journal since u64 |
   //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64 | restoredThrough u64 | restoreThrough u64 |
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
@@ -220,7 +221,13 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(hubEpoch)
     bytes.append(littleEndian: cursor)
     bytes.append(cursorDigest)
-    for field in [received, receivedPart, holdUntil, voidThrough, conflicts, unresolvedConflicts, lastTime.rawValue] {
+    for field in [received, receivedPart, holdUntil, voidThrough, conflicts, unresolvedConflicts] {
+      bytes.append(littleEndian: field)
+    }
+    for field in [parkedCommits, parkedBytes, journal.entries, journal.bytes, journal.floor.version] {
+      bytes.append(littleEndian: field)
+    }
+    for field in [UInt64(journal.floor.ordinal), journal.since.rawValue, lastTime.rawValue] {
       bytes.append(littleEndian: field)
     }
     bytes.append(soleAuthor)
@@ -261,6 +268,16 @@ package struct StoreState: Sendable, Equatable {
     voidThrough = try reader.read(UInt64.self, from: bytes)
     conflicts = try reader.read(UInt64.self, from: bytes)
     unresolvedConflicts = try reader.read(UInt64.self, from: bytes)
+    parkedCommits = try reader.read(UInt64.self, from: bytes)
+    parkedBytes = try reader.read(UInt64.self, from: bytes)
+    journal.entries = try reader.read(UInt64.self, from: bytes)
+    journal.bytes = try reader.read(UInt64.self, from: bytes)
+    let version = try reader.read(UInt64.self, from: bytes)
+    guard let ordinal = UInt32(exactly: try reader.read(UInt64.self, from: bytes)) else {
+      throw LogFormatError(.badValue, at: reader.offset - 8)
+    }
+    journal.floor = Conflict.ID(version: version, ordinal: ordinal)
+    journal.since = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     lastTime = HybridTime(rawValue: try reader.read(UInt64.self, from: bytes))
     soleAuthor = try reader.identity(from: bytes)
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)

@@ -1,4 +1,7 @@
 // The tables that a tail generation and the index have in common, so that one piece of code applies the log to both.
+//
+// An entry of `conflicts`, `parked` or `unresolved` that is gone has an empty payload in the tail, so that it hides the one
+// in the index, which loses it when the tail is folded.
 
 import KVLog
 import LMDB
@@ -10,6 +13,10 @@ struct Tables: Sendable {
   var voids: Table
   /// conflict identifier → conflict record
   var conflicts: Table
+  /// version u64, big-endian → parked commit
+  var parked: Table
+  /// conflict identifier → 1: those that wait for the program
+  var unresolved: Table
   /// "counters" → state · "progress/" + replica → what the hub has applied of it · "author/" + replica → version u64: on a
   /// replica, through where the commits of that one which the hub applied are here · "successor/" + two versions → nothing
   /// (`Succession.swift`) · in the index only: "keys" → number of live keys, "home" → `home`
@@ -17,7 +24,7 @@ struct Tables: Sendable {
   /// The origin of rows that state none: of a store's own changes, most often of most rows.
   let home: Identity
 
-  static let names = ["rows", "voids", "conflicts", "state"]
+  static let names = ["rows", "voids", "conflicts", "state", "parked", "unresolved"]
 
   init(_ tables: [Table], home: Identity) {
     self.home = home
@@ -25,6 +32,8 @@ struct Tables: Sendable {
     voids = tables[1]
     conflicts = tables[2]
     state = tables[3]
+    parked = tables[4]
+    unresolved = tables[5]
   }
 
   static let counters = [UInt8]("counters".utf8)

@@ -87,7 +87,7 @@ public struct Transaction: ~Copyable {
   /// How many keys of a range have a value. As ``count(prefix:)`` otherwise.
   public func count(in range: KeyRange) throws -> Int {
     var count = 0
-    try group.withRowCursors { cursors in
+    try group.withCursors { cursors in
       var cursor = try MergeCursor(cursors, range: range, isReversed: false)
       try cursor.forEach { key, bytes in
         if try Row.isLive(bytes, key: key) { count += 1 }
@@ -146,7 +146,7 @@ public struct TransactionScan: Sequence, IteratorProtocol {
     var rows: [KeyValue] = []
     var lastKey: [UInt8] = []
     isLastPage = true
-    try group.withRowCursors { cursors in
+    try group.withCursors { cursors in
       var cursor = try MergeCursor(cursors, range: range, isReversed: isReversed)
       while try cursor.advance() {
         try cursor.withEntry { key, bytes in

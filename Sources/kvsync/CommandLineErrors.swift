@@ -8,7 +8,7 @@ import ArgumentParser
 enum CommandLineErrors {
   /// The options that take no value.
   private static let flags: Set = [
-    "--json", "--push", "--pull", "--continuous", "--from-log", "--help", "-h", "--version",
+    "--json", "--push", "--pull", "--continuous", "--from-log", "--all", "--unresolved", "--help", "-h", "--version",
   ]
 
   /// What the parser would misread, or nil.

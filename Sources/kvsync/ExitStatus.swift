@@ -5,7 +5,7 @@ enum ExitStatus: Int32, Sendable {
   case ok = 0
   /// The command failed in a way that has no status of its own, or the key is absent.
   case failed = 1
-  /// Two stores differ, conflicts wait for a decision, or changes wait for a pull.
+  /// Two stores differ, conflicts or parked commits wait for a decision, or changes wait for a pull.
   case differences = 3
   case noStore = 10
   /// Another process holds the store or the port.

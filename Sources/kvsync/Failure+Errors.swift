@@ -33,7 +33,8 @@ extension Failure {
     case .corrupt: .corrupt
     case .full: .full
     case .keyEmpty, .keyTooLong, .valueTooLong, .commitTooLarge: .usage
-    case .conditionFailed, .exists, .newerFormat, .poisoned, .closed, .expired, .tooManyReads, .replication,
+    case .conditionFailed, .noSuchEntry, .exists, .newerFormat, .poisoned, .closed, .expired, .tooManyReads,
+      .replication,
       .system:
       .failed
     }

@@ -66,6 +66,29 @@ struct Output: ~Copyable {
     if bytes.count >= Self.flushBytes { try flush() }
   }
 
+  /// A member that is an array of objects; each follows between `beginElement` and `endElement`.
+  mutating func beginArray(_ name: StaticString) {
+    beginMember()
+    bytes.append(name)
+    bytes.append("\":[")
+    isFirstMember = true
+  }
+
+  mutating func beginElement() {
+    bytes.append(isFirstMember ? "{" : ",{")
+    isFirstMember = true
+  }
+
+  mutating func endElement() {
+    bytes.append(UInt8(ascii: "}"))
+    isFirstMember = false
+  }
+
+  mutating func endArray() {
+    bytes.append(UInt8(ascii: "]"))
+    isFirstMember = false
+  }
+
   /// A member of any bytes: `name` and a string when they are UTF-8, else `nameBase64`. Names are plain ASCII.
   mutating func member(_ name: StaticString, _ data: Span<UInt8>) {
     beginMember()

@@ -52,6 +52,7 @@ final class SyncTally: Sendable {
     sum.pulledBytes += second.pulledBytes
     sum.conflicts += second.conflicts
     sum.reoffered += second.reoffered
+    sum.parked += second.parked
     sum.pendingChanges = second.pendingChanges
     sum.pendingBytes = second.pendingBytes
     sum.remainingServerVersions = second.remainingServerVersions

@@ -19,7 +19,7 @@ struct Tool: AsyncParsableCommand {
         0 ok               10 no store there   13 hub unreachable
         1 failed, absent   11 in use           14 corrupt
         3 differences or   12 not allowed      15 full
-          unresolved conflicts                 64 wrong usage
+          undecided entries                    64 wrong usage
 
       Data goes to standard output, messages and progress to standard error.
       """,
@@ -28,10 +28,14 @@ struct Tool: AsyncParsableCommand {
       CommandGroup(
         name: "Data",
         subcommands: [Init.self, Put.self, Get.self, Remove.self, List.self, Load.self, Dump.self]),
-      CommandGroup(name: "Inspection", subcommands: [Log.self, Info.self, Conflicts.self, Verify.self]),
+      CommandGroup(name: "Inspection", subcommands: [Log.self, Info.self, Verify.self]),
       CommandGroup(
         name: "Maintenance", subcommands: [Backup.self, Compact.self, Destroy.self, VerifyStore.self]),
-      CommandGroup(name: "Replication", subcommands: [Serve.self, Sync.self, Plan.self, Status.self, Export.self, Import.self]),
+      CommandGroup(
+        name: "Replication",
+        subcommands: [
+          Serve.self, Sync.self, Plan.self, Status.self, Conflicts.self, Parked.self, Export.self, Import.self,
+        ]),
     ])
 
   static func main() async {

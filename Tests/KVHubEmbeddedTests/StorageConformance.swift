@@ -271,6 +271,69 @@ import Testing
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `a refused commit is consumed and not applied, stale or not, and its reason is kept until it is confirmed`(
+    kind: StorageKind
+  ) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      var b = TestReplica()
+      b.put("k", "theirs")
+      _ = try await space.admit(b.push(after: 0), from: b)
+      a.put("a", "1")
+      a.put("k", "refused and stale")
+      a.put("k", "stale")
+      a.put("a", "2")
+      var push = a.push(after: 0)
+      push.refusals = [
+        CommitRefusal(version: 2, code: 100, message: "no"),
+        CommitRefusal(version: 4, code: 7, message: String(repeating: "é", count: 2_000)),
+      ]
+      let exceptions = [
+        CommitException(version: 2, reason: .refused(code: 100, message: "no")),
+        CommitException(version: 3, reason: .stale(hubVersion: 1)),
+        CommitException(version: 4, reason: .refused(code: 7, message: String(repeating: "é", count: 512))),
+      ]
+      #expect(
+        try await space.admit(push, from: a) == Acknowledgement(through: 4, exceptions: exceptions, head: 2))
+      #expect(try space.progress(of: a.identity)?.unconfirmed == exceptions)
+      #expect(try space.feed(after: 0, excluding: .zero, maximumBytes: 1 << 20)?.contents == ["1:k=theirs", "2:a=1"])
+      // Sent again, with another opinion: the decision stands.
+      push.refusals = [CommitRefusal(version: 1, code: 9, message: "now this")]
+      #expect(
+        try await space.admit(push, from: a) == Acknowledgement(through: 4, exceptions: exceptions, head: 2))
+      a.put("b", "3")
+      let confirming = try await space.admit(a.push(after: 4), from: a, confirmed: 3)
+      #expect(confirming == Acknowledgement(through: 5, exceptions: [exceptions[2]], head: 3))
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
+  func `of the reasons of many refusals only so much is kept as a welcome can carry; the codes all are`(
+    kind: StorageKind
+  ) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      for number in 0..<3_000 { a.put("k\(number)", "v") }
+      for after in stride(from: Version(0), to: 3_000, by: 1_000) {
+        var push = a.push(after: after, through: after + 1_000)
+        push.refusals = (after + 1...after + 1_000).map {
+          CommitRefusal(version: $0, code: 100, message: String(repeating: "m", count: 1_000))
+        }
+        _ = try await space.admit(push, from: a)
+      }
+      let unconfirmed = try #require(try space.progress(of: a.identity)).unconfirmed
+      #expect(unconfirmed.map(\.version) == Array(1...3_000))
+      let lengths = unconfirmed.map { exception in
+        if case .refused(100, let message) = exception.reason { message.utf8.count } else { -1 }
+      }
+      #expect(lengths.reduce(0, +) == 1 << 20)
+      #expect(lengths.first == 1_000 && lengths.last == 0)
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `spaces share nothing`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let one = try await storage.space(named: "one")

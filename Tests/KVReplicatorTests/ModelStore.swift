@@ -163,7 +163,7 @@ struct ModelStore {
   mutating func acknowledge(
     _ acknowledgement: Acknowledgement, digest: Digest, localChanges: Int, epoch: Identity
   ) -> Acknowledged {
-    var outcome = Acknowledged(reoffered: 0, holdUntil: 0)
+    var outcome = Acknowledged()
     precondition(self.epoch == .zero || self.epoch == epoch)
     guard acknowledgement.through > shipped else { return outcome }
     precondition(digest == digests[Int(acknowledgement.through)], "the digest of another version is acknowledged")

@@ -397,6 +397,7 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
 
     for (refusal, code, isTransient) in [
       (RefusalCode.storageFull, ReplicatorError.Code.hubFull, true), (.storageFailed, .unavailable, true),
+      (.validationFailed, .unavailable, true),
       (.busy, .unavailable, true), (.storageCorrupt, .hubCorrupt, false), (.unknownSpace, .unknownSpace, false),
       (.invalidSpaceName, .invalidSpace, false), (.hubRestored, .hubRestored, false),
     ] {

@@ -26,7 +26,8 @@ import Testing
       session = ReplicaSession(configuration, state: store.state)
       tell(.connected)
       let welcome = Welcome(
-        space: Identity(high: 9, low: 9), head: Position(identity: Identity(high: 9, low: 9), version: head, digest: .zero), lastApplied: 0,
+        space: Identity(high: 9, low: 9),
+        head: Position(identity: Identity(high: 9, low: 9), version: head, digest: .zero), lastApplied: 0,
         appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
       tell(.received(.welcome(welcome)))
       // The space is new to the store.
@@ -192,8 +193,10 @@ import Testing
         try await connection.send(
           .welcome(
             Welcome(
-              space: Identity(high: 9, low: 9), head: Position(identity: Identity(high: 7, low: 7), version: 0, digest: .zero), lastApplied: 0,
-              appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)))
+              space: Identity(high: 9, low: 9),
+              head: Position(identity: Identity(high: 7, low: 7), version: 0, digest: .zero), lastApplied: 0,
+              appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
+          ))
       case .ping(let number): try await connection.send(.pong(number))
       default: break
       }

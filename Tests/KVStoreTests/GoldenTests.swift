@@ -39,6 +39,7 @@ import Testing
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
     #expect([RecordKind.incarnation, .rollback, .restored].map(\.rawValue) == [6, 7, 8])
     #expect(RecordKind.succession.rawValue == 15)
+    #expect([RecordKind.parked, .unparked, .decision, .pruning].map(\.rawValue) == [10, 11, 12, 13])
   }
 
   @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
@@ -89,24 +90,90 @@ import Testing
   @Test("A conflict has exactly the bytes it had when the format was fixed, and so has its name in the journal")
   func conflict() throws {
     let local = Row(header(version: 6, serverVersion: 0, origin: Self.store), isTombstone: true)
-    let record = ConflictRecord(
-      ordinal: 1, outcome: .localWon, commitVersion: 0x0107, voidThrough: 6, local: local,
-      remote: header(version: 0x0107, serverVersion: 8, origin: Self.other), remoteIsDeletion: false,
-      key: Array("alpha".utf8), losingValue: Array("one".utf8))
+    let (key, value) = (Array("alpha".utf8), Array("one".utf8))
+    let change: [UInt8] = [0, 5, 0, 3, 0, 0, 0] + key + value
+    var cursor = ChangeCursor(openChanges: 0..<change.count, count: 1)
+    let view = try #require(try cursor.next(in: change.bytes))
+    var contest = Contest(
+      view, of: header(version: 0x0107, serverVersion: 8, origin: Self.other), in: change.bytes, local: local,
+      localValue: [])
+    contest.outcome = .unresolved
+    var record = ConflictRecord(contest, ordinal: 1, found: Self.time)
+    let head: [(String, String)] = [
+      ("sides", "01"), ("key length", "0500"), ("commitVersion", "0701000000000000"),
+      ("voidThrough", "0600000000000000"), ("localVersion", "0600000000000000"), ("localTime", "05000068e5cf8b01"),
+      ("serverVersion", "0800000000000000"), ("remoteTime", "05000068e5cf8b01"),
+      ("remoteOrigin", "101112131415161718191a1b1c1d1e1f"), ("foundTime", "05000068e5cf8b01"),
+    ]
+    expect(
+      record.encoded(),
+      [("ordinal", "01000000"), ("outcome", "04")] + head + [
+        ("decidedVersion", "0000000000000000"), ("decision", "00000000"), ("losing length", "00000000"),
+        ("key", "616c706861"), ("remote value", "6f6e65"),
+      ])
+    #expect(try ConflictRecord(decoding: record.encoded().bytes).encoded() == record.encoded())
+    #expect(hex(record.identifier) == "000000000000010700000001", "big-endian, so that LMDB orders by version")
+    (record.decision, record.isReverted, record.decidedVersion) = (.deletion, true, 9)
+    let decided = DecisionRecord(record).encoded()
+    expect(
+      decided,
+      [("ordinal", "01000000"), ("outcome", "04")] + head + [
+        ("decidedVersion", "0900000000000000"), ("decision", "84000000"), ("losing length", "00000000"),
+        ("key", "616c706861"), ("remote value", "6f6e65"),
+      ])
+    #expect(try DecisionRecord(decoding: decided.bytes).encoded() == decided)
+    contest.outcome = .localWon
+    let lost = ConflictRecord(contest, ordinal: 1, found: Self.time).encoded()
+    expect(
+      lost,
+      [("ordinal", "01000000"), ("outcome", "02")] + head + [
+        ("decidedVersion", "0000000000000000"), ("decision", "00000000"), ("losing length", "03000000"),
+        ("key", "616c706861"), ("losing value", "6f6e65"),
+      ])
+    let codes = [ConflictRecord.Outcome.identical, .remoteWon, .localWon, .merged, .unresolved].map(\.rawValue)
+    #expect(codes == [0, 1, 2, 3, 4])
+    let decisions = [ConflictRecord.Decision.none, .local, .remote, .value, .deletion].map(\.rawValue)
+    #expect(decisions == [0, 1, 2, 3, 4])
+  }
+
+  @Test("What leaves the journal has exactly the bytes it had when the format was fixed")
+  func pruning() throws {
+    var record = PruningRecord(floor: Conflict.ID(version: 5, ordinal: 6))
+    (record.since, record.bytes) = (Self.time, 7)
+    record.entries = [Conflict.ID(version: 1, ordinal: 2), Conflict.ID(version: 3, ordinal: 4)]
     let bytes = record.encoded()
     expect(
       bytes,
       [
-        ("ordinal", "01000000"), ("outcome", "02"), ("sides", "01"), ("key length", "0500"),
-        ("commitVersion", "0701000000000000"), ("voidThrough", "0600000000000000"),
-        ("localVersion", "0600000000000000"), ("localTime", "05000068e5cf8b01"),
-        ("serverVersion", "0800000000000000"), ("remoteTime", "05000068e5cf8b01"),
-        ("remoteOrigin", "101112131415161718191a1b1c1d1e1f"), ("key", "616c706861"), ("losing value", "6f6e65"),
+        ("floor", "0500000000000000" + "06000000"), ("count", "02000000"), ("since", "05000068e5cf8b01"),
+        ("bytes", "0700000000000000"), ("first", "0100000000000000" + "02000000"),
+        ("second", "0300000000000000" + "04000000"),
       ])
-    #expect(try ConflictRecord(decoding: bytes.bytes).encoded() == bytes)
-    #expect(hex(record.identifier) == "000000000000010700000001", "big-endian, so that LMDB orders by version")
-    let codes = [ConflictRecord.Outcome.identical, .remoteWon, .localWon, .merged].map(\.rawValue)
-    #expect(codes == [0, 1, 2, 3])
+    #expect(try PruningRecord(decoding: bytes.bytes).encoded() == bytes)
+    #expect(throws: LogFormatError.self) { try PruningRecord(decoding: Array(bytes.dropLast(12)).bytes) }
+  }
+
+  @Test("A parked commit, and the end of its parking, have exactly the bytes they had when the format was fixed")
+  func parked() throws {
+    var commit: [UInt8] = []
+    let change: [UInt8] = [0, 1, 0, 1, 0, 0, 0, 0x6B, 0x76]
+    commit.append(
+      commit: header(version: 6, serverVersion: 0, origin: Self.store), changes: [0..<change.count], in: change.bytes)
+    let record = try ParkedRecord(version: 6, time: Self.time, code: 100, reason: "no", record: commit)
+    let bytes = record.encoded()
+    expect(
+      bytes,
+      [
+        ("version", "0600000000000000"), ("time", "05000068e5cf8b01"), ("code", "6400"), ("reason length", "0200"),
+        ("zero", "00000000"), ("reason", "6e6f"), ("commit", hex(commit.dropFirst(8))),
+      ])
+    #expect(try ParkedRecord(decoding: bytes.bytes).encoded() == bytes)
+    #expect(hex(record.identifier) == "0000000000000006", "big-endian, so that LMDB orders by version")
+    #expect(record.payloadBytes == 2)
+    let end = UnparkedRecord(version: 6, bytes: 2, fate: .dropped).encoded()
+    expect(
+      end, [("version", "0600000000000000"), ("bytes", "0200000000000000"), ("fate", "02"), ("zero", "00000000000000")])
+    #expect(try UnparkedRecord(decoding: end.bytes).encoded() == end)
   }
 
   @Test("What a hub remembers of a replica has exactly the bytes it had when the format was fixed")
@@ -237,6 +304,12 @@ import Testing
     state.voidThrough = 18
     state.conflicts = 19
     state.unresolvedConflicts = 20
+    state.parkedCommits = 22
+    state.parkedBytes = 23
+    state.journal.entries = 24
+    state.journal.bytes = 25
+    state.journal.floor = Conflict.ID(version: 26, ordinal: 27)
+    state.journal.since = HybridTime(rawValue: 28)
     state.lastTime = Self.time
     state.soleAuthor = Self.other
     state.soleAuthorSince = 21
@@ -261,7 +334,10 @@ import Testing
         ("cursor", "0c00000000000000"), ("cursorDigest", "000000000000000d000000000000000e"),
         ("received", "0f00000000000000"), ("receivedPart", "1000000000000000"), ("holdUntil", "1100000000000000"),
         ("voidThrough", "1200000000000000"), ("conflicts", "1300000000000000"),
-        ("unresolvedConflicts", "1400000000000000"), ("lastTime", "05000068e5cf8b01"),
+        ("unresolvedConflicts", "1400000000000000"), ("parkedCommits", "1600000000000000"),
+        ("parkedBytes", "1700000000000000"), ("journal: entries", "1800000000000000"),
+        ("journal: bytes", "1900000000000000"), ("journal: floor", "1a00000000000000" + "1b00000000000000"),
+        ("journal: since", "1c00000000000000"), ("lastTime", "05000068e5cf8b01"),
         ("soleAuthor", "101112131415161718191a1b1c1d1e1f"), ("soleAuthorSince", "1500000000000000"),
         ("restoredThrough", "1600000000000000"), ("restoreThrough", "1700000000000000"),
         ("lowestRollback", "1800000000000000"), ("incarnation", "202122232425262728292a2b2c2d2e2f"),

@@ -38,5 +38,34 @@ import Testing
         #expect(after < 20 << 20, "\(operation): \(after) bytes")
       }
     }
+
+    /// `KVSYNC_BACKLOG` has the number of changes of the long run.
+    @Test(
+      "A backlog that is all in conflict, or all refused, takes no more memory when it is twice as long, and all is kept"
+    )
+    func decisionsAreFlat() async throws {
+      let many = Int(ProcessInfo.processInfo.environment["KVSYNC_BACKLOG"] ?? "") ?? 20_000
+      let few = many / 2
+      let scratch = try Scratch()
+      let child = try ChildProcess(
+        "decisions", scratch.path("store"), "\(few)", "\(many)",
+        environment: ["MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"])
+      #expect(try await child.line() == "open")
+      var peaks: [String: [Int: Int]] = [:]
+      while case let line = try await child.line(within: 3_000), line != "closed" {
+        let words = line.split(separator: " ")
+        let numbers = words.dropFirst().compactMap { Int($0) }
+        try #require(numbers.count == 3, "\(line)")
+        #expect(numbers[0] == numbers[1], "\(line)")
+        peaks[String(words[0]), default: [:]][numbers[0]] = numbers[2]
+      }
+      #expect(peaks.keys.sorted() == ["conflicts", "decided", "parked"])
+      for (operation, peak) in peaks.sorted(by: { $0.key < $1.key }) {
+        let (before, after) = (try #require(peak[few]), try #require(peak[many]))
+        print("\(operation): \(before) then \(after) bytes")
+        #expect(after - before < 8 << 20, "\(operation): \(before) then \(after) bytes")
+        #expect(after < 64 << 20, "\(operation): \(after) bytes")
+      }
+    }
   #endif
 }

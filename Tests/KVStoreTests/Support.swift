@@ -21,14 +21,17 @@ struct Exchange {
   var segmentBytes = 2_000
   var history = ShippedHistory.latest
   var tuning = PushReader.Tuning()
+  /// Why the hub refuses a change, if it does, and with it the commit.
+  var refusal: @Sendable (_ key: [UInt8], _ value: [UInt8]?) -> (code: UInt16, message: String)? = { _, _ in nil }
 
   /// Sends one run; with `losesAcknowledgement` the replica never hears of it. Returns whether there was one.
   func push(_ replica: Store, losesAcknowledgement: Bool = false) async throws -> Bool {
     let state = replica.replicaState()
     guard state.holdUntil == 0,
-      let push = try PushReader(replica, history: history, tuning: tuning)
+      var push = try PushReader(replica, history: history, tuning: tuning)
         .next(after: state.shipped, maximumBytes: segmentBytes)
     else { return false }
+    push.refusals = try refusals(in: push)
     let ack = try await hub.admit(
       push, from: replica.incarnation, confirmed: state.shipped)
     if losesAcknowledgement { return true }
@@ -38,6 +41,25 @@ struct Exchange {
     _ = try await replica.acknowledge(
       ack, digest: digest, localChanges: counts.changes, localBytes: counts.bytes, epoch: hub.identity)
     return true
+  }
+
+  private func refusals(in push: PushSegment) throws -> [CommitRefusal] {
+    let bytes = push.segment.records.bytes
+    var records = RecordCursor(over: bytes)
+    var refusals: [CommitRefusal] = []
+    while let record = try records.next(in: bytes) {
+      let commit = try CommitView(payload: record.payload, in: bytes)
+      var changes = ChangeCursor(commit)
+      var reason: (code: UInt16, message: String)?
+      while let change = try changes.next(in: bytes) {
+        let value = change.isDeletion ? nil : bytes.extracting(change.value).copied()
+        reason = reason ?? refusal(bytes.extracting(change.key).copied(), value)
+      }
+      if let reason {
+        refusals.append(CommitRefusal(version: commit.header.version, code: reason.code, message: reason.message))
+      }
+    }
+    return refusals
   }
 
   func pull(_ replica: Store, policy: ConflictPolicy) async throws -> Bool {

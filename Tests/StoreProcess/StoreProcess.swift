@@ -24,6 +24,12 @@ struct StoreProcess {
       try Store.compact(at: arguments[1])
       return
     }
+    if arguments[0] == "decisions" {
+      say("open")
+      try await decisions(at: arguments[1], counts: arguments.dropFirst(2).map { Int($0)! })
+      say("closed")
+      return
+    }
     let store: Store
     do {
       store = try await Store.open(at: arguments[1], options: options)

@@ -194,10 +194,12 @@ struct CommandTests {
     "Every command explains itself with an example, and knows --json",
     arguments: [
       "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "conflicts", "serve", "sync", "verify", "backup",
-      "compact", "destroy",
+      "compact", "destroy", "conflicts list", "conflicts show", "conflicts resolve",
+      "conflicts revert", "parked list", "parked show", "parked retry", "parked drop", "parked export",
     ])
   func help(_ command: String) async throws {
-    let outcome = try await place.run(command, "--help")
+    let words = command.split(separator: " ").map(String.init)
+    let outcome = try await place.run(Workplace.tool, words + ["--help"], input: [])
     #expect(outcome.status == 0)
     #expect(outcome.text.contains("Example: kvsync \(command)") && outcome.text.contains("--json"))
     let long = outcome.lines.filter { $0.count > 80 && !$0.hasPrefix("USAGE:") }

@@ -1,66 +1,77 @@
-// kvsync conflicts: prints the conflict journal.
+// kvsync conflicts: the conflict journal. What its commands have in common; each has a file of its own.
 
 import ArgumentParser
 import KVLog
 import KVStore
 
-struct Conflicts: ToolCommand {
+struct Conflicts: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "conflicts",
-    abstract: "List the conflicts that were found, and how they were resolved.",
+    abstract: "List and show the conflicts that were found; resolve or revert them.",
     discussion: """
       A conflict is a key that two replicas changed without knowing of each other.
-      Each line has its number, who won, and the key; --json adds the value that
-      lost, the versions and the times. Exit status 3 when some wait for a
-      decision.
+      The value that lost is kept. What was left to you (sync --policy manual) waits
+      until you resolve it.
 
-      Example: kvsync conflicts field-notes --json
-      """)
-
-  @OptionGroup var target: StoreOptions
-  @OptionGroup var output: OutputOptions
+      Example: kvsync conflicts list field-notes
+      """,
+    subcommands: [ConflictsList.self, ConflictsShow.self, ConflictsResolve.self, ConflictsRevert.self],
+    defaultSubcommand: ConflictsList.self)
 
   /// Conflicts read at a time: a journal may be longer than memory.
-  private static let page = 512
+  static let page = 512
 
-  func execute() async throws -> ExitStatus {
-    let store = try await target.openForReading()
-    return try await withStore(store) { store in
-      var out = Output()
-      var last: Conflict.ID?
-      while true {
-        let conflicts = try store.conflicts(after: last, limit: Self.page)
-        for conflict in conflicts { try print(conflict, to: &out) }
-        guard conflicts.count == Self.page else { break }
-        last = conflicts.last?.id
-      }
-      try out.flush()
-      let unresolved = store.counters().unresolvedConflicts
-      if unresolved > 0 {
-        Messages.write("\(Amount.count(unresolved, "conflict")) \(unresolved == 1 ? "waits" : "wait") for a decision\n")
-        return .differences
-      }
-      return .ok
+  /// Reads `VERSION.ORDINAL`, as `conflicts list` prints it.
+  static func parse(_ text: String) throws -> Conflict.ID {
+    guard let id = Conflict.ID(text) else {
+      throw ValidationError("'\(text)' is no number of a conflict; kvsync conflicts list has them, as in 17.0")
     }
+    return id
   }
 
-  private func print(_ conflict: Conflict, to out: inout Output) throws {
-    guard output.json else {
-      out.append("\(conflict.id)\t\(conflict.winner.rawValue)\t")
-      out.appendEscaped(conflict.key)
-      try out.endLine()
-      return
+  static func find(_ id: Conflict.ID, in store: Store) throws -> Conflict {
+    guard let conflict = try store.conflict(id) else {
+      throw Failure(
+        .failed, "the journal of \(store.path) has no conflict \(id)",
+        remedy: "kvsync conflicts list \(store.path) lists those that it has.")
     }
-    out.beginObject()
-    out.member("id", conflict.id.description)
-    out.member("key", conflict.key)
-    out.member("winner", conflict.winner.rawValue)
-    out.member("losingValue", conflict.losingValue)
-    out.member("localVersion", conflict.localVersion)
-    out.member("localTime", Amount.time(milliseconds: conflict.localTime.milliseconds))
-    out.member("serverVersion", conflict.serverVersion)
-    out.member("remoteTime", Amount.time(milliseconds: conflict.remoteTime.milliseconds))
-    out.member("remoteOrigin", conflict.remoteOrigin.description)
-    try out.endRow()
+    return conflict
+  }
+
+  /// Reads all, or those that wait for a decision, in pages.
+  static func forEach(
+    in store: Store, unresolved: Bool, _ body: (Conflict) async throws -> Void
+  ) async throws {
+    var last: Conflict.ID?
+    while true {
+      let conflicts =
+        unresolved
+        ? try store.unresolvedConflicts(after: last, limit: page) : try store.conflicts(after: last, limit: page)
+      for conflict in conflicts { try await body(conflict) }
+      guard let final = conflicts.last else { return }
+      last = final.id
+    }
+  }
+}
+
+extension Output {
+  mutating func object(_ conflict: Conflict) {
+    beginObject()
+    member("id", conflict.id.description)
+    member("key", conflict.key)
+    member("winner", conflict.winner.rawValue)
+    member("losingValue", conflict.losingValue)
+    if let sides = conflict.sides {
+      member("localValue", sides.local)
+      member("remoteValue", sides.remote)
+    }
+    member("foundTime", Amount.time(milliseconds: conflict.foundTime.milliseconds))
+    member("decidedVersion", conflict.decidedVersion)
+    member("reverted", conflict.isReverted)
+    member("localVersion", conflict.localVersion)
+    member("localTime", Amount.time(milliseconds: conflict.localTime.milliseconds))
+    member("serverVersion", conflict.serverVersion)
+    member("remoteTime", Amount.time(milliseconds: conflict.remoteTime.milliseconds))
+    member("remoteOrigin", conflict.remoteOrigin.description)
   }
 }

@@ -30,7 +30,10 @@ struct Import: ToolCommand {
   @Option(
     help: ArgumentHelp("At a hub: write the answer to this file.", valueName: "file"), completion: .file())
   var answer: String?
-  @Option(help: "In a store: how conflicts are resolved.") var policy = Sync.Policy.lastWriterWins
+  @Option(
+    parsing: .singleValue,
+    help: ArgumentHelp("In a store: how conflicts are resolved, POLICY or PREFIX=POLICY.", valueName: "policy"))
+  var policy: [PolicyArgument] = []
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -50,7 +53,7 @@ struct Import: ToolCommand {
     let store = try await options.openForWriting()
     return try await withStore(store) { store in
       var configuration = Replicator.Configuration()
-      configuration.policy = policy.conflictPolicy
+      configuration.policy = PolicyArgument.policy(policy)
       let bar = FileProgress("bytes")
       defer { bar.finish() }
       let report = try await FileExchange(store, configuration: configuration).importAnswer(from: file) {

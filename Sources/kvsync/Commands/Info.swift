@@ -11,7 +11,8 @@ struct Info: ToolCommand {
     discussion: """
       localVersion counts the commits of this store, serverVersion is the hub's
       version up to which everything is here, acknowledgedVersion the local one
-      up to which the hub has decided. Pending is what the hub has not decided.
+      up to which the hub has decided. Pending is what the hub has not decided;
+      parked is what it refused, and what waits for a decision here.
 
       Example: kvsync info field-notes --json
       """)
@@ -45,6 +46,8 @@ struct Info: ToolCommand {
     out.member("keys", information.keys)
     out.member("conflicts", counters.conflicts)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
+    out.member("parkedCommits", counters.parkedCommits)
+    out.member("parkedBytes", counters.parkedBytes)
     out.member("logBytes", information.logBytes)
     out.member("logSegments", information.logSegments)
     out.member("firstLogVersion", information.firstLogVersion)
@@ -71,6 +74,7 @@ struct Info: ToolCommand {
         "conflicts",
         "\(Amount.count(counters.conflicts)), \(Amount.count(counters.unresolvedConflicts)) of them unresolved"
       ),
+      ("parked", "\(Amount.count(counters.parkedCommits, "commit")), \(Amount.bytes(counters.parkedBytes))"),
       (
         "log",
         "\(Amount.bytes(information.logBytes)) in \(Amount.count(information.logSegments, "segment")),"

@@ -22,23 +22,13 @@ struct Sync: ToolCommand {
       --history every asks for it; transactions are sent whole.
 
       Policies for keys that two replicas changed without knowing of each other:
-      lastWriterWins (default), localWins, remoteWins. The value that lost is kept:
-      kvsync conflicts.
+      lastWriterWins (default), localWins, remoteWins, and manual: what the hub has
+      stands until you decide. PREFIX=POLICY is for the keys that begin with PREFIX;
+      --policy may be given several times, and the longest prefix counts. The value
+      that lost is kept: kvsync conflicts.
 
       Example: kvsync sync field-notes kvsync://127.0.0.1:7447/notes
       """)
-
-  enum Policy: String, CaseIterable, ExpressibleByArgument {
-    case lastWriterWins, localWins, remoteWins
-
-    var conflictPolicy: ConflictPolicy {
-      switch self {
-      case .lastWriterWins: .lastWriterWins
-      case .localWins: .localWins
-      case .remoteWins: .remoteWins
-      }
-    }
-  }
 
   @OptionGroup var target: StoreOptions
   @Argument(
@@ -52,9 +42,12 @@ struct Sync: ToolCommand {
     name: .customLong("budget"), parsing: .singleValue,
     help: ArgumentHelp("End after so many bytes or so long: 10MB, 30s. Once for each.", valueName: "bytes|duration"))
   var budgetParts: [BudgetPart] = []
-  @Option(help: "How conflicts are resolved.") var policy = Policy.lastWriterWins
   @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
   var history = History.latest
+  @Option(
+    parsing: .singleValue,
+    help: ArgumentHelp("How conflicts are resolved: POLICY or PREFIX=POLICY.", valueName: "policy"))
+  var policy: [PolicyArgument] = []
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -66,6 +59,7 @@ struct Sync: ToolCommand {
       throw ValidationError("--budget ends one pass, and --continuous goes on for ever: they exclude each other.")
     }
     _ = try budgetParts.budget()
+    if let error = PolicyArgument.check(policy) { throw error }
   }
 
   private var direction: Replicator.Direction { push ? .push : pull ? .pull : .both }
@@ -97,14 +91,22 @@ struct Sync: ToolCommand {
       if awaitsPull, !output.json {
         Messages.write("some of what is pending met newer changes on the hub: sync without --push to resolve it\n")
       }
-      return counters.unresolvedConflicts > 0 || awaitsPull ? .differences : .ok
+      if counters.unresolvedConflicts > 0, !output.json {
+        Messages.write(
+          "\(Amount.count(counters.unresolvedConflicts, "conflict")) to decide: see kvsync conflicts list --unresolved\n"
+        )
+      }
+      if counters.parkedCommits > 0, !output.json {
+        Messages.write("the hub refused \(Amount.count(counters.parkedCommits, "commit")): see kvsync parked list\n")
+      }
+      return counters.unresolvedConflicts > 0 || counters.parkedCommits > 0 || awaitsPull ? .differences : .ok
     }
   }
 
   private func configuration(_ tally: SyncTally, _ news: SyncNews) -> Replicator.Configuration {
     var configuration = Replicator.Configuration()
-    configuration.policy = policy.conflictPolicy
     configuration.history = history.shipped
+    configuration.policy = PolicyArgument.policy(policy)
     configuration.progress = { tally.update($0) }
     configuration.retrying = { error, wait in
       tally.endSession()
@@ -133,6 +135,7 @@ struct Sync: ToolCommand {
       out.member("pulledBytes", report.pulledBytes)
       out.member("conflicts", report.conflicts)
       out.member("reoffered", report.reoffered)
+      out.member("parked", report.parked)
       out.member("pending", pending)
       out.member("pendingBytes", counters.pendingBytes)
       out.member("remainingServerVersions", report.remainingServerVersions)

@@ -1,0 +1,186 @@
+// What the hub has decided, as the replica records it: stale commits are offered again, refused ones are parked.
+//
+// Invariants
+// - What an exception leads to is in the block of the acknowledgement: after a crash it is all there or not at all.
+// - A refused commit consumes its place. It is parked whole, but for changes that lost a conflict meanwhile, which are
+//   void and in the journal; nothing waits for it.
+// - A block stays bounded, however many commits were refused: then the acknowledgement is recorded in parts, of which
+//   each says through which version it goes.
+
+package import KVLog
+
+extension Store {
+  /// Records what the hub has decided. `localChanges` and `localBytes` count the local changes that it newly covers;
+  /// `digest` is this log's at `ack.through`.
+  package func acknowledge(
+    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity
+  ) async throws -> Acknowledged {
+    let token = lease
+    var total = Acknowledged()
+    var left = Decided(acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes)
+    while true {
+      let (outcome, rest) = try await perform { [self, left] group in
+        try group.checkLease(token)
+        try group.checkHub(epoch)
+        return try Acknowledging(store: self, group: group).record(left, epoch: epoch)
+      }
+      total.reoffered += outcome.reoffered
+      total.holdUntil = max(total.holdUntil, outcome.holdUntil)
+      total.parked += outcome.parked
+      guard let rest else { return total }
+      left = rest
+    }
+  }
+}
+
+/// An acknowledgement, with what is known here of the versions that it covers.
+private struct Decided: Sendable {
+  var acknowledgement: Acknowledgement
+  var digest: Digest
+  var localChanges: Int
+  var localBytes: Int
+}
+
+private struct Acknowledging {
+  let store: Store
+  let group: GroupWriter
+
+  /// What the exceptions lead to, as far as one block takes it.
+  private struct Consequences {
+    var reoffers: [(of: Version, Reoffer)] = []
+    var parked: [ParkedRecord] = []
+    var holdUntil: Version = 0
+    var bytes = 0
+    /// Not all exceptions were looked at, but those through this version.
+    var through: Version?
+  }
+
+  /// Records the acknowledgement, or a part of it; then the rest comes back.
+  func record(_ decided: Decided, epoch: Identity) throws -> (Acknowledged, rest: Decided?) {
+    let ack = decided.acknowledgement
+    guard ack.through > group.state.shipped else { return (Acknowledged(), nil) }
+    guard decided.localChanges <= group.state.pendingChanges, decided.localBytes <= group.state.pendingBytes else {
+      throw StoreError(
+        .replication,
+        "an acknowledgement covers \(decided.localChanges) changes, and only \(group.state.pendingChanges) are pending.",
+        path: store.path)
+    }
+    let consequences = try consequences(of: ack.exceptions)
+    var part = decided
+    var rest: Decided?
+    if let through = consequences.through, through < ack.through {
+      part = try self.part(of: decided, through: through)
+      rest = decided
+      rest?.acknowledgement.exceptions.removeAll { $0.version <= through }
+      rest?.localChanges -= part.localChanges
+      rest?.localBytes -= part.localBytes
+    }
+    group.append(
+      AcknowledgementRecord(
+        through: part.acknowledgement.through, digest: part.digest, changes: UInt64(part.localChanges),
+        bytes: UInt64(part.localBytes), epoch: epoch, holdUntil: consequences.holdUntil),
+      durably: !ack.exceptions.isEmpty)
+    for record in consequences.parked { try group.append(record) }
+    var succession = SuccessionRecord([])
+    for (version, reoffer) in consequences.reoffers {
+      succession.steps.append(.init(version: version, successor: try reoffer.append(to: group)))
+    }
+    try group.append(succession)
+    let outcome = Acknowledged(
+      reoffered: consequences.reoffers.count, holdUntil: consequences.holdUntil, parked: consequences.parked.count)
+    return (outcome, rest)
+  }
+
+  /// The acknowledgement as it would be if the hub had decided only through a version before.
+  private func part(of decided: Decided, through version: Version) throws -> Decided {
+    guard let digest = try store.digest(at: version) else {
+      throw StoreError(
+        .replication, "the log no longer has version \(version), which the hub decided just now.", path: store.path)
+    }
+    let counts = try store.localChanges(after: group.state.shipped, through: version)
+    var part = decided
+    part.acknowledgement.through = version
+    part.digest = digest
+    (part.localChanges, part.localBytes) = (counts.changes, counts.bytes)
+    return part
+  }
+
+  private func consequences(of exceptions: [CommitException]) throws -> Consequences {
+    var consequences = Consequences()
+    for exception in exceptions where exception.version > group.state.shipped {
+      if consequences.bytes >= StoreLimits.feedBytes { return consequences }
+      switch exception.reason {
+      case .stale(let hubVersion):
+        if let reoffer = try reoffer(of: exception.version, &consequences.bytes) {
+          consequences.reoffers.append((exception.version, reoffer))
+          consequences.holdUntil = max(consequences.holdUntil, hubVersion)
+        }
+      case .refused(let code, let message):
+        if let record = try park(exception.version, code, message, &consequences.bytes) {
+          consequences.parked.append(record)
+        }
+      }
+      consequences.through = exception.version
+    }
+    consequences.through = nil
+    return consequences
+  }
+
+  // MARK: Stale
+
+  /// nil: nothing of it is current any more.
+  private func reoffer(of version: Version, _ blockBytes: inout Int) throws -> Reoffer? {
+    let reoffer = try withCommit(version) { entry, bytes in try Reoffer(current: entry, in: bytes, group) }
+    blockBytes += reoffer?.payloadBytes ?? 0
+    return reoffer
+  }
+
+  // MARK: Refused
+
+  /// nil: everything in it has lost a conflict.
+  private func park(
+    _ version: Version, _ code: UInt16, _ reason: String, _ blockBytes: inout Int
+  ) throws -> ParkedRecord? {
+    let record = try withCommit(version) { entry, bytes -> [UInt8]? in
+      guard version <= group.state.voidThrough else { return bytes.extracting(entry.record).copied() }
+      var kept: [Range<Int>] = []
+      var changes = ChangeCursor(entry.view)
+      while let change = try changes.next(in: bytes) {
+        let key = bytes.extracting(change.key).copied()
+        let voidThrough = try group.withEntry(\.voids, key) { $0.load(UInt64.self, at: 0) } ?? 0
+        if voidThrough < version {
+          kept.append(change.key.lowerBound - ChangeEncoding.headerByteCount..<change.value.upperBound)
+        }
+      }
+      var record: [UInt8] = []
+      record.append(commit: entry.header, changes: kept, in: bytes)
+      return kept.isEmpty ? nil : record
+    }
+    guard let record else { return nil }
+    blockBytes += record.count
+    return try ParkedRecord(
+      version: version, time: HybridClock.next(after: group.state.lastTime), code: code, reason: reason,
+      record: record)
+  }
+
+  // MARK: The log
+
+  private func withCommit<Result>(
+    _ version: Version, _ body: (CommitStream.Entry, RawSpan) throws -> Result
+  ) throws -> Result {
+    var result: Result?
+    let limit = group.core.publication.state.position
+    try store.withStream(after: version - 1, through: limit) { stream in
+      _ = try stream.next(through: limit) { entry, bytes in
+        guard entry.header.version == version, group.state.isLocal(entry.header) else { return true }
+        result = try body(entry, bytes)
+        return true
+      }
+    }
+    guard let result else {
+      throw StoreError(
+        .replication, "the hub reports version \(version), which is not a commit of this store.", path: store.path)
+    }
+    return result
+  }
+}

@@ -1,0 +1,95 @@
+// The contests of a feed: keys with a pending local change that a remote change has come for.
+//
+// Invariants
+// - A key is contested once in a group, with the last of the remote changes.
+
+import KVLog
+
+/// A pending local change and the last remote change of the same key.
+struct Contest {
+  var key: [UInt8]
+  var local: Row
+  var localValue: [UInt8]
+  var remote: CommitHeader
+  var remoteIsDeletion: Bool
+  var remoteValue: [UInt8]
+
+  var outcome = ConflictRecord.Outcome.remoteWon
+  /// A resolution commit puts this, or deletes the key.
+  var resolution: Resolution?
+
+  enum Resolution {
+    case local
+    case merged([UInt8]?)
+  }
+
+  init(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan, local: Row, localValue: [UInt8]) {
+    key = bytes.extracting(change.key).copied()
+    self.local = local
+    self.localValue = localValue
+    self.remote = remote
+    remoteIsDeletion = change.isDeletion
+    remoteValue = bytes.extracting(change.value).copied()
+  }
+
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) {
+    self.remote = remote
+    remoteIsDeletion = change.isDeletion
+    remoteValue = bytes.extracting(change.value).copied()
+  }
+
+  var isEqual: Bool { local.isTombstone == remoteIsDeletion && localValue == remoteValue }
+
+  func localIsLater(of identity: Identity) -> Bool {
+    (local.time, identity) > (remote.time, remote.origin)
+  }
+
+  var losingValue: [UInt8] {
+    switch outcome {
+    case .identical: []
+    case .localWon: remoteValue
+    case .remoteWon, .merged, .unresolved: localValue
+    }
+  }
+
+  /// What it will add to the block, about: the record of the conflict, and the change that resolves it.
+  func bytes(_ policy: ConflictPolicy) -> Int {
+    let values =
+      switch policy.effective(for: key) {
+      case .remoteWins: localValue.count
+      case .lastWriterWins, .localWins, .manual: localValue.count + remoteValue.count
+      case .merge, .mergeWithBase, .perPrefix: 2 * localValue.count + remoteValue.count
+      }
+    return 256 + 2 * key.count + values
+  }
+}
+
+/// The contests of one group, by key.
+struct Contests {
+  var all: [Contest] = []
+  var bytes = 0
+  private var places: [[UInt8]: Int] = [:]
+  /// Those whose remote side is the commit being recorded.
+  private var met: [Int] = []
+
+  mutating func add(_ contest: Contest, _ policy: ConflictPolicy) {
+    places[contest.key] = all.count
+    met.append(all.count)
+    all.append(contest)
+    bytes += contest.bytes(policy)
+  }
+
+  /// Whether the key is contested already: then with this change from now on.
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) -> Bool {
+    guard !all.isEmpty, let place = places[bytes.extracting(change.key).copied()] else { return false }
+    all[place].meet(change, of: remote, in: bytes)
+    met.append(place)
+    return true
+  }
+
+  /// The commit is recorded here under this header.
+  mutating func recorded(_ header: CommitHeader) {
+    for place in met { all[place].remote = header }
+    met.removeAll(keepingCapacity: true)
+  }
+}
