@@ -193,8 +193,9 @@ struct CommandTests {
   @Test(
     "Every command explains itself with an example, and knows --json",
     arguments: [
-      "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "conflicts", "serve", "sync", "verify", "backup",
-      "compact", "destroy", "conflicts list", "conflicts show", "conflicts resolve",
+      "init", "put", "get", "rm", "ls", "load", "dump", "log", "info", "serve", "sync", "verify", "backup",
+      "compact", "destroy", "plan", "status", "export", "import", "conflicts list", "conflicts show",
+      "conflicts resolve",
       "conflicts revert", "parked list", "parked show", "parked retry", "parked drop", "parked export",
     ])
   func help(_ command: String) async throws {

@@ -90,6 +90,6 @@ struct Plan: ToolCommand {
     if plan.createsSpace {
       out.append("there is no space \"\(hub.space)\" yet; sync makes it, if the hub makes spaces\n")
     }
-    if let obstacle = plan.obstacle { out.append("kvsync sync is refused: \(obstacle.message)\n") }
+    if let obstacle = plan.obstacle { out.append("before anything else: \(obstacle.message)\n") }
   }
 }

@@ -134,6 +134,6 @@ struct Verify: ToolCommand {
 
   private func advice(_ comparison: Comparison) -> String {
     guard let obstacle = comparison.obstacle else { return "kvsync sync makes them equal." }
-    return "kvsync sync is refused here: \(obstacle.message)"
+    return "before kvsync sync makes them equal: \(obstacle.message)"
   }
 }
