@@ -226,6 +226,9 @@ extension ReplicaSession {
   }
 
   mutating func recorded(_ outcome: Acknowledged, _ state: ReplicaState) {
+    if outcome.parked > 0, let parked = push.recording.flatMap({ ParkedCommits($0.acknowledgement) }) {
+      actions.append(.notify(.parked(parked)))
+    }
     count(outcome)
     self.state = state
     push.confirmed = state.shipped
@@ -247,5 +250,16 @@ extension CommitSegment {
       else { return true }
     }
     return isEmpty
+  }
+}
+
+extension ParkedCommits {
+  /// Those that the hub refused; nil: none.
+  fileprivate init?(_ acknowledgement: Acknowledgement) {
+    let refused = acknowledgement.exceptions.compactMap { exception -> (version: Version, reason: String)? in
+      if case .refused(_, let message) = exception.reason { (exception.version, message) } else { nil }
+    }
+    guard let first = refused.first, let last = refused.last else { return nil }
+    self.init(versions: first.version...last.version, count: refused.count, reason: last.reason)
   }
 }

@@ -97,9 +97,14 @@ struct TreeReader {
   @inline(never)
   private mutating func valueElsewhere(_ entry: TreeNode) throws(LMDBError) -> UnsafeRawBufferPointer {
     let number = unsafe entry.value.little(UInt64.self, at: 0)
-    let start = unsafe try start(of: number)
+    var start = unsafe try start(of: number)
     let byteCount = entry.valueBytes
     let needed = (byteCount + FileFormat.pageHeaderBytes + map.pageSize - 1) >> Int(map.pageShift)
+    if UInt64(needed) > map.pageCount - number {
+      // Looked at while a transaction was writing the value, the file ended within it.
+      map = try maps.refreshed()
+      unsafe start = try self.start(of: number)
+    }
     // The last page of the value lies in the file too, and in the same map: the file may have grown, not shrunk.
     guard unsafe start.little(UInt64.self, at: 0) == number,
       unsafe start.little(UInt16.self, at: 10) == FileFormat.valuePages,

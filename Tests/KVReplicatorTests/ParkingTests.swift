@@ -43,6 +43,23 @@ import Testing
     await hub.shutdown()
   }
 
+  @Test("The program hears of what was parked: which versions, how many, and why")
+  func event() async throws {
+    let bench = try Workbench()
+    let hub = try await hub(bench) { $0.version > 1 ? Rejection(code: 100, message: "not \($0.version)") : nil }
+    let store = try await bench.store("a")
+    for number in 1...3 { try await store.put("v", for: "k\(number)") }
+    let replicator = Replicator(store, hub: try hub.address())
+    var events = replicator.events.makeAsyncIterator()
+    _ = try await replicator.syncOnce()
+    var heard: ParkedCommits?
+    while heard == nil, let event = await events.next() {
+      if case .parked(let commits) = event { heard = commits }
+    }
+    #expect(heard == ParkedCommits(versions: 2...3, count: 2, reason: "not 3"))
+    await hub.shutdown()
+  }
+
   @Test(
     "Links and hubs that break while commits are refused lose no refusal and park nothing twice",
     .timeLimit(.minutes(1)))

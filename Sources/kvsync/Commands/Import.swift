@@ -40,6 +40,7 @@ struct Import: ToolCommand {
     try ArgumentBytes.checkPath(target, of: "the store")
     try ArgumentBytes.checkPath(file, of: "the file")
     if let answer { try ArgumentBytes.checkPath(answer, of: "the answer") }
+    if let error = PolicyArgument.check(policy) { throw error }
   }
 
   func execute() async throws -> ExitStatus {
@@ -61,7 +62,8 @@ struct Import: ToolCommand {
       }
       bar.finish()
       try print(report)
-      return store.counters().unresolvedConflicts > 0 ? .differences : .ok
+      let counters = store.counters()
+      return counters.unresolvedConflicts > 0 || counters.parkedCommits > 0 ? .differences : .ok
     }
   }
 
@@ -110,6 +112,7 @@ struct Import: ToolCommand {
     out.member("pulled", report.pulledChanges)
     out.member("conflicts", report.conflicts)
     out.member("reoffered", report.reoffered)
+    out.member("parked", report.parked)
     out.member("pending", report.pendingChanges)
     out.endObject()
     try out.flushToWhoeverReads()
