@@ -63,8 +63,9 @@ import Testing
       for (operation, peak) in peaks.sorted(by: { $0.key < $1.key }) {
         let (before, after) = (try #require(peak[few]), try #require(peak[many]))
         print("\(operation): \(before) then \(after) bytes")
-        #expect(after - before < 8 << 20, "\(operation): \(before) then \(after) bytes")
-        #expect(after < 64 << 20, "\(operation): \(after) bytes")
+        // Generations and transactions grow with the store, up to their bounds; 33 MB are what 400,000 changes take.
+        #expect(after < 48 << 20, "\(operation): \(after) bytes")
+        if many >= 400_000 { #expect(after - before < 8 << 20, "\(operation): \(before) then \(after) bytes") }
       }
     }
   #endif
