@@ -18,7 +18,9 @@
 //   every value, and to keep the last good one, ships `ShippedHistory.every`.
 // - A resolution and a re-offer are local commits: they are later changes of their keys, and are overwritten like others.
 // - What a restored hub has lost is pending again, and judged alike: of a commit that was stale, and offered again, nothing
-//   is current, so it is not pushed beside what was offered in its place.
+//   is current, so it is not pushed beside what was offered in its place. A change that a commit of somebody else had
+//   overwritten by then, who knew of it, counts as void: the hub has that commit again or a re-offer of it, and the change,
+//   pushed with a cursor beyond it, would go over it.
 // - A commit between `shipped` and `acknowledged` is decided; a run begins behind both. One that was sent and whose
 //   acknowledgement was lost may be passed over the second time: the hub skips what it has decided, by its version.
 //
@@ -69,7 +71,8 @@ package final class PushReader: Sendable {
       let screen = CommitScreen(
         snapshot: snapshot, coalesces: history == .latest,
         current: try current(after: start, state, snapshot),
-        voidThrough: state.voidThrough > state.acknowledged ? state.voidThrough : 0)
+        voidThrough: state.voidThrough > state.acknowledged ? state.voidThrough : 0,
+        lostThrough: state.restoreThrough)
       var push = PushSegment(
         segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
         cursor: state.cursor, localChanges: 0, localBytes: 0)
@@ -123,14 +126,17 @@ private final class CommitScreen {
   private let current: CurrentVersions?
   /// No change beyond this version is void.
   private let voidThrough: Version
+  /// What a restored hub had lost is not beyond this version.
+  private let lostThrough: Version
 
   init(
-    snapshot: Snapshot, coalesces: Bool, current: CurrentVersions?, voidThrough: Version
+    snapshot: Snapshot, coalesces: Bool, current: CurrentVersions?, voidThrough: Version, lostThrough: Version
   ) {
     self.snapshot = snapshot
     self.coalesces = coalesces
     self.current = current
     self.voidThrough = voidThrough
+    self.lostThrough = lostThrough
   }
 
   enum Kept {
@@ -149,7 +155,7 @@ private final class CommitScreen {
         guard try isCurrent(entry, in: bytes) else { return .none }
       }
     }
-    return version <= voidThrough ? try notVoid(entry, in: bytes) : .all
+    return version <= max(voidThrough, lostThrough) ? try notVoid(entry, in: bytes) : .all
   }
 
   /// Whether anything of the commit was not overwritten by a later local change, and is not void.
@@ -176,6 +182,9 @@ private final class CommitScreen {
   }
 
   private func isVoid(_ key: RawSpan, _ version: Version) throws -> Bool {
+    if version <= lostThrough, let row = try snapshot.row(of: key), row.serverVersion > 0, row.version > version {
+      return true
+    }
     guard version <= voidThrough else { return false }
     let voidThrough = try snapshot.bytes(\.voids, key.copied()).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
     return version <= voidThrough
