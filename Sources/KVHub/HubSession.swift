@@ -91,6 +91,8 @@ package struct HubSession: Sendable {
   var replica = Identity.zero
   /// The newest version of the space that this session has heard of.
   var head: Version = 0
+  /// The space was restored once: what it has lost may be brought back.
+  private var mayRestore = false
   /// Commits that were brought back are being stored.
   private var isRestoring = false
   /// A page or a preview is being read, or is not yet on its way.
@@ -159,7 +161,7 @@ package struct HubSession: Sendable {
       actions.append(.open(hello))
     case (.open, .push(let push)) where mode.contains(.push):
       receive(push)
-    case (.open, .restore(let restore)) where mode.contains(.push) && !isRestoring:
+    case (.open, .restore(let restore)) where mode.contains(.push) && mayRestore && !isRestoring:
       receive(restore)
     case (.open, .credit(let bytes)) where mode.contains(.pull):
       grant(bytes)
@@ -233,6 +235,7 @@ package struct HubSession: Sendable {
     mode = hello.mode
     replica = hello.replica
     head = state.head.version
+    mayRestore = !state.formerEpochs.isEmpty
     let progress = state.progress
     let applied = progress?.lastApplied ?? 0
     let unconfirmed = (progress?.unconfirmed ?? []).filter { $0.version > hello.shipped.version }

@@ -102,7 +102,7 @@ extension GroupWriter {
 }
 
 extension CommitSegment {
-  /// The commits in it, each checked to be one that travels and that a hub had given a version.
+  /// The commits in it, each checked to be one that travels, in the order of their versions.
   func forEachForeign(_ body: (CommitView, _ bytes: RawSpan) throws -> Void) throws {
     let bytes = self.records.bytes
     var records = RecordCursor(over: bytes)

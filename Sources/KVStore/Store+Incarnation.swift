@@ -36,9 +36,9 @@ extension Store {
     return replicaState()
   }
 
-  /// Follows the epoch of `cursor`, of the hub's space `space`. Goes back to `cursor` because the hub has nothing of what this store knew
-  /// after it; the hub has decided this store's commits through `shipped` only, where it remembers `digest`. With nothing
-  /// to go back from, only the epoch changes. Returns where the store stands then.
+  /// Follows the epoch of `cursor`, of the hub's space `space`. Goes back to `cursor` where the hub has nothing of what this
+  /// store knew after it; of this store's commits the hub has decided those through `shipped`, where this log's digest is
+  /// `digest`. With nothing to go back from, only the epoch changes. Returns where the store stands then.
   package func rollBack(
     to cursor: Position, in space: Identity, shipped: Version, digest: Digest
   ) async throws -> ReplicaState {

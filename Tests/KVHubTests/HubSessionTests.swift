@@ -156,6 +156,23 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     }
   }
 
+  @Test func `only a space that was restored takes commits back under other names`() {
+    let replica = Self.replica()
+    var author = TestReplica()
+    author.put("k", "v")
+    let restore = Message.restore(Restore(segment: author.segment(after: 0, through: 1), cursor: 0))
+    var driver = Driver.open(replica, .push)
+    #expect(driver(.received(restore)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
+    driver = Driver()
+    driver(.received(.hello(replica.hello(.push))))
+    var state = SpaceState(
+      head: .start(of: .random()), retentionFloor: 0, progress: nil, common: .start(of: .zero))
+    state.formerEpochs = [.random()]
+    driver(.opened(state))
+    #expect(driver(.received(restore)) == ["restore 0-1"])
+    #expect(driver(.restored(RestorationOutcome(through: 1, declined: []))) == ["restored"])
+  }
+
   @Test func `a hello that asks for what there is not is refused`() {
     let replica = Self.replica()
     for (code, change) in [
