@@ -23,6 +23,7 @@ func nio(_ product: String) -> Target.Dependency {
   .product(name: product, package: "swift-nio", condition: replication)
 }
 
+let tls = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl", condition: replication)
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log", condition: replication)
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: replication)
@@ -61,6 +62,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -78,7 +80,7 @@ let package = Package(
     target("KVLog", ["CXXHash"]),
     target("KVStore", ["KVLog", "LMDB", "CPlatform", "CXXHash"]),
     target("KVProtocol", ["KVLog"]),
-    target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix")]),
+    target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix"), nio("NIOTLS"), tls]),
     target(
       "KVReplicator",
       [
@@ -106,7 +108,7 @@ let package = Package(
     tests(of: "KVLog", []),
     tests(of: "KVStore", ["KVLog", "LMDB", "StoreProcess"]),
     tests(of: "KVProtocol", ["KVLog"]),
-    tests(of: "KVTransport", ["KVProtocol", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
+    tests(of: "KVTransport", ["KVProtocol", "KVLog", nio("NIOCore"), nio("NIOPosix"), tls]),
     tests(
       of: "KVReplicator",
       [

@@ -62,7 +62,7 @@ public final class Hub: Sendable, Service {
 
   /// Binds the port and serves until ``shutdown()``. Returns once connections are taken.
   ///
-  /// Throws ``HubError``: `portInUse`, `notAllowed`, `cannotListen` (after these it may be started again), or
+  /// Throws ``HubError``: `portInUse`, `notAllowed`, `cannotListen`, `certificate`, `insecure` (after these it may be started again), or
   /// `notStartable`.
   @discardableResult
   public func start() async throws(HubError) -> Address {
@@ -74,9 +74,11 @@ public final class Hub: Sendable, Service {
     guard mayStart else { throw HubError(.notStartable, "this hub has been started before; make a new one") }
     let listener: Listener
     do {
+      let options = context.options
       listener = try await Listener.bind(
-        host: context.options.host, port: context.options.port,
-        staging: ByteBudget(limitBytes: context.options.stagedBytes))
+        host: options.host, port: options.port, tls: try options.tls?.source(options.logger),
+        allowsPlaintext: options.allowsInsecure,
+        staging: ByteBudget(limitBytes: options.stagedBytes))
     } catch {
       state.withLock { state in
         if case .starting = state { state = .idle }

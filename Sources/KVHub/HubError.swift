@@ -14,6 +14,10 @@ public struct HubError: Error, Sendable, Hashable, CustomStringConvertible {
     case notAllowed
     /// The address cannot be listened on.
     case cannotListen
+    /// A file of ``Hub/TLS`` cannot be read or used.
+    case certificate
+    /// Other machines could reach a hub that is not protected.
+    case insecure
     /// The hub was started before, or has been shut down.
     case notStartable
   }
@@ -38,6 +42,8 @@ extension HubError {
       switch error {
       case .addressInUse: .portInUse
       case .listenNotAllowed: .notAllowed
+      case .badTLSFile: .certificate
+      case .plaintextListenRefused: .insecure
       default: .cannotListen
       }
     self.init(code, error.description)

@@ -13,6 +13,11 @@ extension Hub {
     public var host: String
     /// The port to listen on; 0 lets the system choose, and ``Hub/address`` tells.
     public var port: Int
+    /// The hub's certificate; `nil`: connections are not encrypted, which is for the loopback interface.
+    public var tls: TLS?
+    /// Serves without TLS, or without tokens, on addresses that other machines can reach: where everybody on the
+    /// network may read and change everything, or where a tunnel sees to that.
+    public var allowsInsecure = false
     /// Connections beyond this many are refused as busy. 1 to 65,536.
     public var maximumConnections = 1_024
     /// Bytes of commits one connection may have in flight towards this hub. A connection holds about twice as much at

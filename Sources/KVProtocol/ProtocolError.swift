@@ -20,6 +20,8 @@ package enum ProtocolError: Error, Hashable, Sendable {
   case malformed(MessageKind, LogFormatError)
   /// A hello without the magic bytes.
   case notKVSync
+  /// The other side speaks TLS where plaintext is spoken.
+  case tlsSpoken
   /// No protocol that both sides speak.
   case unsupportedProtocol(offered: ClosedRange<UInt16>)
   /// A well-formed message that may not be sent at this point or with these values.
@@ -40,6 +42,7 @@ extension ProtocolError: CustomStringConvertible {
     case .messageTooLarge(let limit): "a message exceeds \(limit) bytes"
     case .malformed(let kind, let error): "malformed \(kind) message: \(error)"
     case .notKVSync: "the other side does not speak the kvsync protocol"
+    case .tlsSpoken: "the other side speaks TLS, and this one does not; use kvsyncs:// for a hub that has a certificate"
     case .unsupportedProtocol(let offered):
       "the other side speaks protocol \(offered.lowerBound) to \(offered.upperBound), this one "
         + "\(ProtocolLimits.versions.lowerBound) to \(ProtocolLimits.versions.upperBound); upgrade the older of the two"

@@ -2,7 +2,7 @@
 
 import KVProtocol
 
-/// `kvsync://HOST:PORT/SPACE`: a hub's address and a space on it.
+/// `kvsyncs://HOST:PORT/SPACE`: a hub's address and a space on it, reached with TLS; without it: `kvsync://…`.
 public struct HubAddress: Sendable, Hashable, CustomStringConvertible {
   /// The name or the address of the host; an IPv6 address without brackets.
   public var host: String
@@ -10,25 +10,32 @@ public struct HubAddress: Sendable, Hashable, CustomStringConvertible {
   public var port: Int
   /// The name of the space: 1 to 64 of `a-z 0-9 . _ -`, not beginning with a dot.
   public var space: String
+  /// Whether the connection is encrypted and the hub shows a certificate. Without, ``Replicator`` connects to this machine
+  /// only, unless ``Replicator/Configuration/allowsInsecure`` says otherwise.
+  public var usesTLS: Bool
 
   /// The port of a URL that names none.
   public static let defaultPort = 7447
 
   /// The address with these parts, which are not checked before connecting: the hub refuses a name that is none.
-  public init(host: String, port: Int = HubAddress.defaultPort, space: String) {
+  public init(host: String, port: Int = HubAddress.defaultPort, space: String, usesTLS: Bool = false) {
     self.host = host
     self.port = port
     self.space = space
+    self.usesTLS = usesTLS
   }
 
   /// Reads a URL. Throws ``ReplicatorError/Code/invalidAddress`` with the part that is wrong.
   public init(_ text: String) throws(ReplicatorError) {
     func invalid(_ reason: String) -> ReplicatorError {
       ReplicatorError(
-        .invalidAddress, "\"\(text)\" is no address of a space: \(reason). Write kvsync://HOST:PORT/SPACE.")
+        .invalidAddress,
+        "\"\(text)\" is no address of a space: \(reason). Write kvsync://HOST:PORT/SPACE, or "
+          + "kvsyncs:// for TLS.")
     }
-    let scheme = "kvsync://"
-    guard text.hasPrefix(scheme) else { throw invalid("it does not begin with \(scheme)") }
+    guard let scheme = [Self.scheme(false), Self.scheme(true)].first(where: text.hasPrefix) else {
+      throw invalid("it begins with neither kvsync:// nor kvsyncs://")
+    }
     let rest = text.dropFirst(scheme.count)
     guard let slash = rest.firstIndex(of: "/") else { throw invalid("the space is missing") }
     let space = rest[rest.index(after: slash)...]
@@ -59,11 +66,13 @@ public struct HubAddress: Sendable, Hashable, CustomStringConvertible {
       guard let value = Int(port), (1...65_535).contains(value) else { throw invalid("a port is 1 to 65535") }
       number = value
     }
-    self.init(host: String(host), port: number, space: String(space))
+    self.init(host: String(host), port: number, space: String(space), usesTLS: scheme == Self.scheme(true))
   }
+
+  private static func scheme(_ usesTLS: Bool) -> String { usesTLS ? "kvsyncs://" : "kvsync://" }
 
   /// The URL; ``init(_:)`` reads it.
   public var description: String {
-    "kvsync://\(host.contains(":") ? "[\(host)]" : host):\(port)/\(space)"
+    "\(Self.scheme(usesTLS))\(host.contains(":") ? "[\(host)]" : host):\(port)/\(space)"
   }
 }

@@ -94,6 +94,8 @@ struct ReplicaSession: Sendable {
     /// Goes on when everything is synchronised.
     var isLive: Bool
     var token: [UInt8] = []
+    /// Goes on with a hub or space that is not the one known from before.
+    var adopts = false
     var segmentBytes = ProtocolLimits.segmentBytes
     var windowBytes = ProtocolLimits.windowBytes
     /// Bytes of commits that may travel, in both directions; nil: any number.

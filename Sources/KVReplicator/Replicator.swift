@@ -28,8 +28,18 @@ public final class Replicator: Sendable, Service {
     public var policy = ConflictPolicy.lastWriterWins
     /// Whether commits that were overwritten here before they could be shipped are shipped all the same.
     public var history = ShippedHistory.latest
-    /// Presented to the hub; at most 4,096 bytes, else every call throws ``ReplicatorError/Code/notAuthorized``.
-    public var token: [UInt8] = []
+    /// Gives what is presented to the hub; at most 4,096 bytes, none by default. Asked before each connection, so that it
+    /// may give a new token when the former one has expired or was revoked: ``Replicator/run()`` goes on with it. What it
+    /// throws, and a token that is too long, is ``ReplicatorError/Code/notAuthorized``.
+    public var token: @Sendable () async throws -> [UInt8] = { [] }
+    /// Whom to trust to be the hub, for addresses with TLS.
+    public var tls = TLS()
+    /// Connects without TLS to other machines as well: where everybody between here and there may read and change
+    /// everything, or where a tunnel sees to that.
+    public var allowsInsecure = false
+    /// Goes on with a hub or a space that is not the one this store has synchronised with before, changes of it that are
+    /// pending included. Otherwise that is ``ReplicatorError/Code/differentHub``.
+    public var adoptsForeignHub = false
     /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
     /// to 1 GiB; what is beyond is taken as the nearest of these.
     public var memoryBudgetBytes = ProtocolLimits.memoryBudgetBytes
@@ -192,7 +202,9 @@ public final class Replicator: Sendable, Service {
   /// ``Configuration/longestRetry`` (full jitter, after M. Brooker, "Exponential Backoff and Jitter", 2015); and at once
   /// when ``Configuration/networkMonitor`` says that the network may be back.
   ///
-  /// Throws a ``ReplicatorError`` whose ``ReplicatorError/isTransient`` is false, or `StoreError` as
+  /// A token that is not accepted (any more) is no end either: it waits, and asks ``Configuration/token`` again.
+  ///
+  /// Throws any other ``ReplicatorError`` whose ``ReplicatorError/isTransient`` is false, or `StoreError` as
   /// ``syncOnce(_:budget:)`` does. Cancellation ends it without an error.
   public func run() async throws {
     try await run(.both)
@@ -263,7 +275,8 @@ public final class Replicator: Sendable, Service {
       } catch is CancellationError {
         continue
       }
-      guard failure.isTransient else { throw failure }
+      // Another token may be had by then; nothing was consumed with the former one.
+      guard failure.isTransient || failure.code == .notAuthorized else { throw failure }
       let now = ContinuousClock.now
       if due <= now { due = now + backoff.next(random: .random(in: 0..<1)) }
       board.retrying(failure, after: due - now)
@@ -297,16 +310,19 @@ public final class Replicator: Sendable, Service {
     _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?
   ) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
-    session.token = configuration.token
+    session.adopts = configuration.adoptsForeignHub
     session.segmentBytes = configuration.segmentBytes
     session.windowBytes = configuration.memoryBudgetBytes / 2
     session.budgetBytes = bytes
     session.heartbeatInterval = configuration.heartbeatInterval
     session.idleLimit = configuration.idleLimit
     session.stallLimit = configuration.stallLimit
-    try checkToken()
     board.connecting()
-    let connection = try await cancelWhenGracefulShutdown { try await self.connectUnlessPaused() }
+    let (connection, token) = try await cancelWhenGracefulShutdown {
+      let token = try await self.token()
+      return (try await self.connectUnlessPaused(), token)
+    }
+    session.token = token
     let runner = SessionRunner(
       store: store, history: configuration.history, policy: configuration.policy, configuration: session,
       connection: connection,
@@ -330,18 +346,28 @@ public final class Replicator: Sendable, Service {
     throw ReplicatorError(.paused, "the replicator is paused. Resume it first.")
   }
 
-  private func checkToken() throws {
-    let limit = ProtocolLimits.maximumTokenBytes
-    guard configuration.token.count <= limit else {
-      throw ReplicatorError(
-        .notAuthorized,
-        "the token has \(configuration.token.count) bytes, and a token has \(limit) at most. Use a shorter one.")
+  private func token() async throws -> [UInt8] {
+    let token: [UInt8]
+    do {
+      token = try await configuration.token()
+    } catch is CancellationError {
+      throw CancellationError()
+    } catch {
+      throw ReplicatorError(.notAuthorized, "there is no token for the hub: \(error)")
     }
+    let limit = ProtocolLimits.maximumTokenBytes
+    guard token.count <= limit else {
+      throw ReplicatorError(
+        .notAuthorized, "the token has \(token.count) bytes, and a token has \(limit) at most. Use a shorter one.")
+    }
+    return token
   }
 
   private func connect() async throws -> Connection {
     do throws(TransportError) {
-      return try await Connection.connect(host: hub.host, port: hub.port, timeout: configuration.connectTimeout)
+      return try await Connection.connect(
+        host: hub.host, port: hub.port, tls: hub.usesTLS ? configuration.tls.files : nil,
+        allowsPlaintext: configuration.allowsInsecure, timeout: configuration.connectTimeout)
     } catch {
       if error == .cancelled { throw CancellationError() }
       throw ReplicatorError(error)
@@ -405,7 +431,7 @@ public final class Replicator: Sendable, Service {
 
   /// Connects to ask, and not to synchronise.
   private func inquire<Answer: Sendable>(_ body: (Comparer) async throws -> Answer) async throws -> Answer {
-    try checkToken()
+    let token = try await token()
     let connection = try await connect()
     defer { connection.close() }
     // A hub that falls silent is not waited for: the closed connection ends the comparison.
@@ -414,7 +440,7 @@ public final class Replicator: Sendable, Service {
       connection.close()
     }
     defer { watch.cancel() }
-    let comparer = Comparer(store: store, space: hub.space, token: configuration.token, connection: connection)
+    let comparer = Comparer(store: store, space: hub.space, token: token, connection: connection)
     do {
       return try await body(comparer)
     } catch let error as ReplicatorError where connection.silence >= ProtocolLimits.idleLimit {

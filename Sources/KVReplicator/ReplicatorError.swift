@@ -23,8 +23,16 @@ public struct ReplicatorError: Error, Sendable, Hashable, CustomStringConvertibl
     case invalidSpace
     /// There is no such space on the hub.
     case unknownSpace
-    /// The token does not open the space.
+    /// The token does not open the space (any more), there is none, or the hub wants another certificate of this replica.
+    /// ``Replicator/run()`` waits and asks for a token again.
     case notAuthorized
+    /// Whoever answers cannot show that it is the hub: its certificate has expired, is for another name, or is signed by an
+    /// authority that is not trusted here. Trying again can help: a network may put somebody else in the way for a while.
+    case untrustedHub
+    /// A file of ``Replicator/TLS`` cannot be read or used.
+    case certificate
+    /// The hub is not on this machine, and its address is one without TLS.
+    case insecure
     /// The two sides have no protocol, or no option that one of them needs, in common.
     case unsupported
     /// The space is another one than the store synchronised with before.
@@ -62,7 +70,7 @@ public struct ReplicatorError: Error, Sendable, Hashable, CustomStringConvertibl
   /// Whether trying again later, unchanged, can help.
   public var isTransient: Bool {
     switch code {
-    case .unreachable, .unavailable, .hubFull, .stalled: true
+    case .unreachable, .unavailable, .hubFull, .stalled, .untrustedHub: true
     default: false
     }
   }
@@ -87,9 +95,23 @@ extension ReplicatorError {
     self.init(code, refusal.message)
   }
 
+  private static func code(_ failure: TLSFailure) -> Code {
+    switch failure {
+    case .unknownAuthority, .expired, .notYetValid, .otherName: .untrustedHub
+    case .certificateRequired, .certificateRefused: .notAuthorized
+    case .closed: .unreachable
+    case .plaintext, .tooOld, .other: .protocolViolation
+    }
+  }
+
   init(_ error: TransportError) {
     switch error {
+    case .protocolBroken(.tlsSpoken):
+      self.init(.protocolViolation, "the hub speaks TLS: connect with kvsyncs:// instead of kvsync://")
     case .protocolBroken(let broken): self.init(.protocolViolation, "the hub does not speak the protocol: \(broken)")
+    case .plaintextRefused: self.init(.insecure, "\(error)")
+    case .badTLSFile: self.init(.certificate, "\(error)")
+    case .tls(let failure, _): self.init(Self.code(failure), "\(error)")
     default: self.init(.unreachable, "\(error)")
     }
   }

@@ -5,6 +5,8 @@
 //   with an error; nothing after it is looked at.
 // - A reader that does not read stops the socket; a sender that outruns it waits.
 // - Dropping the last reference closes the link.
+// - What goes over TLS begins with TLS: nothing is sent or read before the handshake. Without it, a link leaves this
+//   machine only if that was allowed.
 
 import NIOCore
 import NIOPosix
@@ -35,7 +37,8 @@ package final class Connection: Sendable {
       } ?? "unknown address"
     // The handler keeps the connection until it is active, so that it can be handed out then.
     let activation = Activation()
-    let handler = InboundHandler(gate: gate, onActive: onActive.map { _ in activation.fire })
+    let handler = InboundHandler(
+      gate: gate, remoteAddress: remoteAddress, onActive: onActive.map { _ in activation.fire })
     messages = InboundMessages(base: handler.makeSequence(on: channel.eventLoop))
     if let onActive {
       activation.action = { [self] in onActive(self) }
@@ -49,23 +52,41 @@ package final class Connection: Sendable {
     channel.close(promise: nil)
   }
 
-  /// Connects to a hub. The link takes frames of session size from the start.
+  /// Connects to a hub, and does the TLS handshake if there is `tls`; without it, only to this machine unless
+  /// `allowsPlaintext`. The link takes frames of session size from the start.
   package static func connect(
-    host: String, port: Int, timeout: Duration = ProtocolLimits.connectTimeout
+    host: String, port: Int, tls: ClientTLS? = nil, allowsPlaintext: Bool = false,
+    timeout: Duration = ProtocolLimits.connectTimeout
   ) async throws(TransportError) -> Connection {
     guard (1...65_535).contains(port) else {
       throw .unreachable(host: host, port: port, reason: "a port is 1 to 65535")
     }
+    let security = try await ClientSecurity(tls, host: host, allowsPlaintext: allowsPlaintext)
+    if security.isRefused(try? SocketAddress(ipAddress: host, port: port)) {
+      throw .plaintextRefused(host: host, port: port)
+    }
     do {
-      return try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+      let deadline = NIODeadline.now() + TimeAmount(timeout)
+      let (connection, handshake) = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
         .connectTimeout(TimeAmount(timeout))
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         .channelOption(.recvAllocator, value: Connection.receiveAllocator)
         .connect(host: host, port: port) { channel in
           channel.eventLoop.makeCompletedFuture {
-            try Connection(over: channel, isWelcomed: true, staging: nil)
+            let handshake = try security.secure(channel)
+            return (try Connection(over: channel, isWelcomed: true, staging: nil), handshake)
           }
         }
+      // A name tells where it leads only now.
+      if security.isRefused(connection.channel.remoteAddress) {
+        throw TransportError.plaintextRefused(host: host, port: port)
+      }
+      try await handshake?.wait(until: deadline, on: connection.channel)
+      return connection
+    } catch let error as TransportError {
+      throw error
+    } catch let error as TLSHandshakeError {
+      throw .tls(error.failure, peer: "\(host):\(port)")
     } catch ChannelError.connectTimeout {
       throw .connectTimedOut(host: host, port: port)
     } catch {

@@ -7,6 +7,7 @@
 
 import KVProtocol
 import NIOCore
+import NIOSSL
 
 typealias InboundProducer = NIOThrowingAsyncSequenceProducer<
   Message, any Error, NIOAsyncSequenceProducerBackPressureStrategies.HighLowWatermark, InboundHandler.Demand
@@ -30,14 +31,16 @@ final class InboundHandler: ChannelDuplexHandler {
   }
 
   private let gate: SendGate
+  private let remoteAddress: String
   private var source: InboundProducer.Source?
   private var onActive: (() -> Void)?
   private var context: ChannelHandlerContext?
   private var isPaused = false
   private var readIsHeld = false
 
-  init(gate: SendGate, onActive: (() -> Void)?) {
+  init(gate: SendGate, remoteAddress: String, onActive: (() -> Void)?) {
     self.gate = gate
+    self.remoteAddress = remoteAddress
     self.onActive = onActive
   }
 
@@ -107,12 +110,16 @@ final class InboundHandler: ChannelDuplexHandler {
     case is ByteToMessageDecoderError where source == nil:
       break
     default:
-      let lost: TransportError =
-        error is ByteToMessageDecoderError
-        ? .lost(reason: "it ended in the middle of a message") : .lost(reason: Reason.of(error))
-      finish(lost)
+      finish(reason(error, context))
       context.close(promise: nil)
     }
+  }
+
+  private func reason(_ error: any Error, _ context: ChannelHandlerContext) -> TransportError {
+    if error is ByteToMessageDecoderError { return .lost(reason: "it ended in the middle of a message") }
+    let certificate = try? context.pipeline.syncOperations.nioSSL_peerCertificate()
+    if let failure = TLSFailure(error, peer: certificate) { return .tls(failure, peer: remoteAddress) }
+    return .lost(reason: Reason.of(error))
   }
 
   /// Ends both directions.

@@ -7,6 +7,7 @@
 import KVProtocol
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 package final class Listener: Sendable {
   /// Accepted connections. It has one reader.
@@ -32,12 +33,17 @@ package final class Listener: Sendable {
     close()
   }
 
-  /// Binds `host:port`; port 0 lets the system choose. `staging` is shared by all connections.
+  /// Binds `host:port`; port 0 lets the system choose. Without `tls`, only an address of this machine alone unless
+  /// `allowsPlaintext`. `staging` is shared by all connections.
   package static func bind(
-    host: String, port: Int, staging: ByteBudget? = nil
+    host: String, port: Int, tls: CertificateSource? = nil, allowsPlaintext: Bool = false, staging: ByteBudget? = nil
   ) async throws(TransportError) -> Listener {
     guard (0...65_535).contains(port) else {
       throw .cannotListen(host: host, port: port, reason: "a port is 0 to 65535")
+    }
+    let address = try await resolve(host, port)
+    guard tls != nil || allowsPlaintext || address.isLoopback else {
+      throw .plaintextListenRefused(host: host, port: port)
     }
     let (connections, continuation) = AsyncStream.makeStream(of: Connection.self)
     let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
@@ -47,6 +53,9 @@ package final class Listener: Sendable {
       .childChannelOption(.recvAllocator, value: Connection.receiveAllocator)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
+          if let tls {
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls.current()))
+          }
           _ = try Connection(over: channel, isWelcomed: false, staging: staging) { connection in
             // A listener that was closed meanwhile takes nobody in.
             if case .terminated = continuation.yield(connection) { connection.close() }
@@ -54,8 +63,18 @@ package final class Listener: Sendable {
         }
       }
     do {
-      let channel = try await bootstrap.bind(host: host, port: port).get()
+      let channel = try await bootstrap.bind(to: address).get()
       return Listener(channel: channel, host: host, connections: connections, continuation: continuation)
+    } catch {
+      throw TransportError(listeningOn: host, port: port, error)
+    }
+  }
+
+  private static func resolve(_ host: String, _ port: Int) async throws(TransportError) -> SocketAddress {
+    do {
+      return try await NIOThreadPool.singleton.runIfActive {
+        try SocketAddress.makeAddressResolvingHost(host, port: port)
+      }
     } catch {
       throw TransportError(listeningOn: host, port: port, error)
     }

@@ -2,6 +2,7 @@
 //
 // Invariants:
 // - Bytes are looked at where NIO received them; a message's records are copied once, into the message.
+// - Somebody who speaks TLS where plaintext is spoken is told apart before a frame is looked for.
 // - What is staged for an unfinished message is reserved in the shared budget, and given back when the message is
 //   finished or the connection ends.
 
@@ -15,6 +16,7 @@ final class MessageDecoder: NIOSingleStepByteToMessageDecoder {
   private let link: LinkState
   private let staging: ByteBudget?
   private var reservedBytes = 0
+  private var isFirst = true
 
   init(link: LinkState, staging: ByteBudget?) {
     self.link = link
@@ -28,7 +30,11 @@ final class MessageDecoder: NIOSingleStepByteToMessageDecoder {
 
   func decode(buffer: inout ByteBuffer) throws(ProtocolError) -> Message? {
     if case .handshake = reader.phase, link.isWelcomed { reader.phase = .session }
+    if isFirst, isTLS(buffer.getBytes(at: buffer.readerIndex, length: min(7, buffer.readableBytes)) ?? []) {
+      throw .tlsSpoken
+    }
     while buffer.readableBytes >= reader.neededBytes {
+      isFirst = false
       let count = reader.neededBytes
       let message = try reader.consume(buffer.readableBytesSpan.extracting(first: count))
       buffer.moveReaderIndex(forwardBy: count)
@@ -40,6 +46,14 @@ final class MessageDecoder: NIOSingleStepByteToMessageDecoder {
 
   func decodeLast(buffer: inout ByteBuffer, seenEOF: Bool) throws(ProtocolError) -> Message? {
     try decode(buffer: &buffer)
+  }
+
+  /// A handshake record, from a stranger who wants to begin with TLS; or, to a replica that began without, the fatal alert
+  /// that a server has for it. No frame looks so: it would be too long for a stranger, or have unknown flags.
+  private func isTLS(_ bytes: [UInt8]) -> Bool {
+    guard bytes.count >= 3, bytes[1] == 3, (1...4).contains(bytes[2]) else { return false }
+    if case .handshake = reader.phase { return bytes[0] == 0x16 }
+    return bytes.count >= 7 && bytes[0] == 0x15 && bytes[3...5].elementsEqual([0, 2, 2])
   }
 
   private func reserve() throws(ProtocolError) {

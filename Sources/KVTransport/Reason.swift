@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 #if canImport(Glibc)
   import Glibc
@@ -36,6 +37,8 @@ enum Reason {
       return "the name is unknown"
     case is ChannelError:
       return "the connection was closed"
+    case NIOSSLError.uncleanShutdown:
+      return "the other side went away"
     default:
       return "\(error)"
     }

@@ -46,8 +46,8 @@ extension Failure {
     case .unreachable, .unavailable, .stalled: .hubUnreachable
     case .hubFull: .full
     case .hubCorrupt: .corrupt
-    case .invalidAddress, .invalidSpace: .usage
-    case .notAuthorized: .notAllowed
+    case .invalidAddress, .invalidSpace, .certificate: .usage
+    case .notAuthorized, .untrustedHub, .insecure: .notAllowed
     case .unknownSpace, .unsupported, .differentHub, .hubRestored, .replicaRestored, .belowRetentionFloor,
       .protocolViolation, .paused, .storeFailed:
       .failed
@@ -57,7 +57,8 @@ extension Failure {
   private static func status(_ code: HubError.Code) -> ExitStatus {
     switch code {
     case .portInUse: .inUse
-    case .notAllowed: .notAllowed
+    case .notAllowed, .insecure: .notAllowed
+    case .certificate: .usage
     case .cannotListen, .notStartable: .failed
     }
   }

@@ -14,6 +14,9 @@ import Testing
     let address = try HubAddress(text)
     #expect(address == HubAddress(host: host, port: port, space: space))
     #expect(address.description == text)
+    let secure = text.replacing("kvsync://", with: "kvsyncs://")
+    #expect(try HubAddress(secure) == HubAddress(host: host, port: port, space: space, usesTLS: true))
+    #expect(try HubAddress(secure).description == secure)
   }
 
   @Test("Without a port the default one is meant", arguments: ["kvsync://hub/notes", "kvsync://[fe80::1]/notes"])

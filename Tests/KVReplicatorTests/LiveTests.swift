@@ -92,17 +92,12 @@ import Testing
   func permanentRefusal() async throws {
     let bench = try Workbench()
     let store = try await bench.store("a")
-    var options = Hub.Options()
-    options.authorize = { _, token in token == [1, 2, 3] }
-    let hub = Hub(storage: InMemoryHubStorage(), options: options)
-    try await hub.start()
+    let hub = try await bench.hub()
     let error = await #expect(throws: ReplicatorError.self) {
-      try await Replicator(store, hub: try hub.address()).run()
+      try await Replicator(store, hub: try hub.address(of: ".hidden")).run()
     }
-    #expect(error?.code == .notAuthorized)
-    var configuration = Replicator.Configuration()
-    configuration.token = [1, 2, 3]
-    _ = try await Replicator(store, hub: try hub.address(), configuration: configuration).syncOnce()
+    #expect(error?.code == .invalidSpace)
+    _ = try await Replicator(store, hub: try hub.address()).syncOnce()
     await hub.shutdown()
   }
 

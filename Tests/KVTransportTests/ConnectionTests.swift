@@ -15,9 +15,16 @@ struct Link {
   let near: Connection
   let far: Connection
 
-  init(establish: Bool = true) async throws {
-    listener = try await Listener.bind(host: "127.0.0.1", port: 0)
-    near = try await Connection.connect(host: "127.0.0.1", port: listener.localPort)
+  init(establish: Bool = true, authority: TestAuthority? = nil) async throws {
+    var source: CertificateSource?
+    if let authority {
+      let certificate = try await authority.certificate()
+      source = try CertificateSource(
+        ServerTLS(certificateFile: certificate.file, keyFile: certificate.keyFile), report: { _ in })
+    }
+    listener = try await Listener.bind(host: "127.0.0.1", port: 0, tls: source)
+    near = try await Connection.connect(
+      host: "127.0.0.1", port: listener.localPort, tls: authority.map { ClientTLS(authorityFile: $0.file) })
     var connections = listener.connections.makeAsyncIterator()
     far = try #require(await connections.next())
     if establish { far.establish(outboundFrameBytes: ProtocolLimits.maximumFrameBytes) }
@@ -36,7 +43,9 @@ private final class ByteCollector: ChannelInboundHandler, Sendable {
 }
 
 @Suite(.timeLimit(.minutes(2))) struct ConnectionTests {
-  @Test func `messages arrive in order, whole and in both directions`() async throws {
+  @Test(arguments: [false, true])
+  func `messages arrive in order, whole and in both directions`(isSecure: Bool) async throws {
+    let authority = isSecure ? try await TestAuthority() : nil
     var random = SeededGenerator()
     let messages: [Message] = (0..<200).map { count in
       let records = random.bytes(count % 50 == 0 ? 2_000_000...3_000_000 : 0...3_000)
@@ -47,7 +56,7 @@ private final class ByteCollector: ChannelInboundHandler, Sendable {
           head: 0))
     }
     for isForwards in [true, false] {
-      let link = try await Link()
+      let link = try await Link(authority: authority)
       let (sender, receiver) = isForwards ? (link.near, link.far) : (link.far, link.near)
       async let sending: Void = {
         for message in messages { try await sender.send(message) }
@@ -60,8 +69,9 @@ private final class ByteCollector: ChannelInboundHandler, Sendable {
     }
   }
 
-  @Test func `a reader that does not read stops the sender`() async throws {
-    let link = try await Link()
+  @Test(arguments: [false, true])
+  func `a reader that does not read stops the sender`(isSecure: Bool) async throws {
+    let link = try await Link(authority: isSecure ? try await TestAuthority() : nil)
     let sentBytes = Mutex(0)
     let payload = [UInt8](repeating: 1, count: 256 << 10)
     let message = Message.feed(
@@ -89,8 +99,9 @@ private final class ByteCollector: ChannelInboundHandler, Sendable {
     await #expect(throws: TransportError.self) { try await sender.value }
   }
 
-  @Test func `closing ends the other side's messages, and sending fails from then on`() async throws {
-    let link = try await Link()
+  @Test(arguments: [false, true])
+  func `closing ends the other side's messages, and sending fails from then on`(isSecure: Bool) async throws {
+    let link = try await Link(authority: isSecure ? try await TestAuthority() : nil)
     try await link.near.send(.ping(1))
     await link.near.finish()
     var received: [Message] = []
