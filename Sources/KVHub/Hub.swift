@@ -41,6 +41,7 @@ public final class Hub: Sendable, Service {
     let options = options.withinLimits
     context = HubContext(
       storage: engine, options: options, registry: HubRegistry(maximumConnections: options.maximumConnections),
+      gate: HubGate(options),
       alarm: HubAlarm(logger: options.logger), validator: HubValidator(options))
   }
 
@@ -84,6 +85,17 @@ public final class Hub: Sendable, Service {
         if case .starting = state { state = .idle }
       }
       throw HubError(error)
+    }
+    guard listener.isLocal || context.options.allowsInsecure || !context.options.access.admitsStrangers() else {
+      listener.close()
+      await listener.closed()
+      state.withLock { state in
+        if case .starting = state { state = .idle }
+      }
+      throw HubError(
+        .insecure,
+        "other machines can reach \(context.options.host), and everybody would be admitted; create a token first, listen on "
+          + "127.0.0.1, or allow insecure connections")
     }
     let isServing = state.withLock { state in
       // It may have been shut down meanwhile.
@@ -138,6 +150,13 @@ public final class Hub: Sendable, Service {
   }
 
   private static func serve(_ listener: Listener, _ context: HubContext) async {
+    let watch = Task {
+      while true {
+        try await Task.sleep(for: context.options.accessInterval)
+        for connection in context.registry.connections { await connection.checkAccess() }
+      }
+    }
+    defer { watch.cancel() }
     await withDiscardingTaskGroup { group in
       for await accepted in listener.connections {
         let connection = HubConnection(accepted, hub: context)

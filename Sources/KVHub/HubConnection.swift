@@ -29,6 +29,8 @@ final class HubConnection: Sendable {
   private let admissions = AdmissionGate()
   private let space = Mutex<(any HubSpace)?>(nil)
   private let spaceName = Mutex("")
+  /// What the session came in with.
+  private let credential = Mutex<(token: [UInt8], mode: SessionMode, principal: String?)?>(nil)
   private let began = ContinuousClock.now
   private let outbox: AsyncStream<Message>
   private let outboxEnd: AsyncStream<Message>.Continuation
@@ -73,6 +75,18 @@ final class HubConnection: Sendable {
   func handle(_ event: HubSession.Event) {
     session.withLock { session in
       for action in session.handle(event) { dispatch(action) }
+    }
+  }
+
+  /// Ends the session if what it came in with no longer grants what it does.
+  func checkAccess() async {
+    guard let credential = credential.withLock({ $0 }) else { return }
+    do throws(Refusal) {
+      let grant = try await hub.gate.decide(name, credential.token, credential.mode)
+      guard grant.principal != credential.principal else { return }
+      throw Refusal(.notAuthorized, "the token has come to be another holder's; connect again")
+    } catch {
+      handle(.refused(error))
     }
   }
 
@@ -207,18 +221,26 @@ final class HubConnection: Sendable {
     guard hub.registry.hasRoom(for: self) else {
       return .refused(Refusal(.busy, "the hub serves as many connections as it may; try again later"))
     }
-    guard await hub.options.authorize(hello.space, hello.token) else {
-      return .refused(
-        Refusal(.notAuthorized, "the hub does not admit this token to space \"\(hello.space)\"; renew the token"))
+    let grant: Hub.Grant
+    do throws(Refusal) {
+      grant = try await hub.gate.admit(hello, from: connection.remoteNetwork)
+    } catch {
+      return .refused(error)
     }
     let space: any HubSpace
     do {
-      space = try await hub.storage.space(named: hello.space, creating: Handshake.mayCreateSpace(hello))
+      space = try await hub.storage.space(
+        named: hello.space, creating: grant.mayCreateSpace && Handshake.mayCreateSpace(hello))
     } catch HubStorageError.unknownSpace {
       return .refused(Handshake.refuseAbsentSpace(hello))
     }
     self.space.withLock { $0 = space }
     spaceName.withLock { $0 = hello.space }
+    if let principal = grant.principal, hello.mode.isSynchronising {
+      let owner = try await blocking { try space.owner(of: hello.replica, claimedBy: principal) }
+      guard owner == principal else { return .refused(HubGate.otherOwner) }
+    }
+    credential.withLock { $0 = (hello.token, hello.mode, grant.principal) }
     let readState = { [self] in try await blocking { try space.state(for: hello) } }
     var state = try await readState()
     if let common = state.common, Handshake.findsHubRestored(hello, state) {
@@ -253,9 +275,11 @@ final class HubConnection: Sendable {
 
   /// The space that the action is about.
   private func name(_ action: HubSession.Action) -> String {
-    if case .open(let hello) = action { return hello.space }
-    return spaceName.withLock { $0 }
+    if case .open(let hello) = action { hello.space } else { name }
   }
+
+  /// The space that was opened.
+  private var name: String { spaceName.withLock { $0 } }
 
   private func opened() throws -> any HubSpace {
     guard let space = space.withLock({ $0 }) else { throw HubStorageError.closed }

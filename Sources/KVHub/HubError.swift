@@ -18,6 +18,8 @@ public struct HubError: Error, Sendable, Hashable, CustomStringConvertible {
     case certificate
     /// Other machines could reach a hub that is not protected.
     case insecure
+    /// What a token was to be created with breaks its rules.
+    case invalidToken
     /// The hub was started before, or has been shut down.
     case notStartable
   }

@@ -33,9 +33,15 @@ extension Hub {
     public var idleLimit: Duration = .seconds(30)
     /// How long ``Hub/shutdown()`` waits for what is being stored.
     public var shutdownLimit: Duration = .seconds(10)
-    /// Decides whether the holder of a token (at most 4,096 bytes; empty: none was sent) may use a space. The default
-    /// admits everybody. Called once for each connection, for many at the same time.
-    public var authorize: @Sendable (_ space: String, _ token: [UInt8]) async -> Bool = { _, _ in true }
+    /// Who may come in. Where other machines can reach the hub, everybody may not, unless ``allowsInsecure`` is set.
+    public var access = Access.everybody
+    /// How often the credentials of live sessions are asked about again: revoking one ends its sessions within twice this.
+    public var accessInterval = HubLimits.accessInterval
+    /// Credentials that are none and may come from one network address at once; beyond that it is refused for a while,
+    /// whatever it shows. An IPv6 address stands for its /64 network. 1 to 65,536.
+    public var failedTries = HubLimits.failedTries
+    /// How long it takes until an address has one more such try.
+    public var failedTryInterval = HubLimits.failedTryInterval
     /// What commits may have. What is beyond is refused: the replica parks the commit and goes on.
     public var limits = Limits()
     /// Looks at each commit before it is taken; a rejection refuses it. The default takes all.
@@ -91,6 +97,9 @@ extension Hub.Options {
     options.handshakeTimeout = handshakeTimeout.clamped(to: times)
     options.heartbeatInterval = heartbeatInterval.clamped(to: times)
     options.idleLimit = idleLimit.clamped(to: times)
+    options.accessInterval = accessInterval.clamped(to: times)
+    options.failedTries = failedTries.clamped(to: 1...65_536)
+    options.failedTryInterval = failedTryInterval.clamped(to: times)
     options.shutdownLimit = shutdownLimit.clamped(to: times)
     return options
   }

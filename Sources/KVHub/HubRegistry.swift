@@ -68,6 +68,9 @@ final class HubRegistry: Sendable {
     }
   }
 
+  /// Those that are connected at this moment.
+  var connections: [HubConnection] { state.withLock { Array($0.connections.values) } }
+
   /// Nobody is taken in any more; gives those who are to be told.
   func end() -> [HubConnection] {
     state.withLock { state in
@@ -82,6 +85,7 @@ struct HubContext: Sendable {
   let storage: any HubStorage
   let options: Hub.Options
   let registry: HubRegistry
+  let gate: HubGate
   let alarm: HubAlarm
   let validator: HubValidator
 

@@ -320,6 +320,12 @@ package struct HubSession: Sendable {
     case .gap(let expected):
       refuse(
         Refusal(.gap, version: expected, "the hub has this replica's version \(expected) and expects what follows"))
+    case .tooManyReplicas:
+      refuse(
+        Refusal(
+          .otherOwner,
+          "the holder of this token has as many replicas in this space as it may have; use one of them, or another token"
+        ))
     case .malformed(let reason):
       refuse(Refusal(.violation, "a push is not acceptable: \(reason)"))
     case .full:

@@ -53,6 +53,10 @@ package protocol HubSpace: Sendable {
   /// The digest at a version; `nil` if that lies beyond the head or below the retention floor.
   func digest(at version: Version) throws -> Digest?
 
+  /// Whose the replica is in this space: the principal that claimed it first, which is this one if nobody has. Durable
+  /// when it returns. Throws ``HubStorageError/tooManyReplicas`` when this principal may not have another one.
+  func owner(of replica: Identity, claimedBy principal: String) throws -> String
+
   /// What has been decided of a replica; `nil`: it has never pushed here.
   func progress(of replica: Identity) throws -> ReplicaProgress?
 
@@ -100,6 +104,8 @@ package enum HubStorageError: Error, Hashable, Sendable {
   case unknownSpace
   /// The push does not begin where the last one ended.
   case gap(expected: Version)
+  /// The principal has as many replicas in this space as it may have.
+  case tooManyReplicas
   /// The push breaks the rules that `CommitSegment.check` states.
   case malformed(String)
   /// No space left; nothing was changed.

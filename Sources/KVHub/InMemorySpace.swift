@@ -46,6 +46,7 @@ final class InMemorySpace: HubSpace {
     var progress: [Identity: ReplicaProgress] = [:]
     /// Marks of commits that somebody has brought back, or tried to.
     var matched: Set<Digest> = []
+    var owners = ReplicaOwners()
     var waiters: [Waiter] = []
     var nextID: UInt64 = 0
     var isClosed = false
@@ -75,6 +76,10 @@ final class InMemorySpace: HubSpace {
 
   func progress(of replica: Identity) -> ReplicaProgress? {
     state.withLock { $0.progress[replica] }
+  }
+
+  func owner(of replica: Identity, claimedBy principal: String) throws -> String {
+    try state.withLock { try $0.owners.claim(replica, by: principal).owner }
   }
 
   func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) -> CommitSegment? {

@@ -59,7 +59,7 @@ public final class EmbeddedHubStorage: Sendable {
         guard case .success(let current) = await former.result, current === space else { return try await former.value }
         try? await space.store.close()
         guard let self else { throw HubStorageError.closed }
-        return try await EmbeddedSpace(name: name, path: directory.space(name), storage: self)
+        return try await EmbeddedSpace(name: name, directory: directory, storage: self)
       }
     }
   }
@@ -70,7 +70,7 @@ public final class EmbeddedHubStorage: Sendable {
       if let opening = state.spaces[name] { return opening }
       guard creating && createsSpaces || directory.hasSpace(name) else { throw HubStorageError.unknownSpace }
       let opening = Opening { [self] in
-        try await EmbeddedSpace(name: name, path: directory.space(name), storage: self)
+        try await EmbeddedSpace(name: name, directory: directory, storage: self)
       }
       state.spaces[name] = opening
       return opening

@@ -8,15 +8,17 @@ import KVStore
 final class EmbeddedSpace: HubSpace {
   let store: Store
   private let name: String
+  private let owners: ReplicaOwnersFile
   private weak let storage: EmbeddedHubStorage?
 
-  init(name: String, path: String, storage: EmbeddedHubStorage) async throws {
+  init(name: String, directory: HubDirectory, storage: EmbeddedHubStorage) async throws {
     self.name = name
+    owners = ReplicaOwnersFile(directory.owners, space: name)
     self.storage = storage
     var options = Store.Options()
     // Replicas come back after any time; their cursors need the log behind them.
     options.logRetention = .all
-    store = try await Store.open(at: path, options: options)
+    store = try await Store.open(at: directory.space(name), options: options)
   }
 
   func head() throws -> Position { store.head() }
@@ -27,6 +29,10 @@ final class EmbeddedSpace: HubSpace {
 
   func digest(at version: Version) throws -> Digest? {
     try translated { try store.digest(at: version) }
+  }
+
+  func owner(of replica: Identity, claimedBy principal: String) throws -> String {
+    try owners.claim(replica, by: principal)
   }
 
   func progress(of replica: Identity) throws -> ReplicaProgress? {

@@ -3,6 +3,9 @@
 //   kvsync-hub      marker: one line, "kvsync hub 1"; the number is the format
 //   lock            held by the process that serves the directory
 //   spaces/NAME/    one store for each space
+//   owners/NAME     whose the replicas of a space are; ReplicaOwnersFile.swift
+//   tokens          the tokens, hashed; HubTokens.swift
+//   tokens.lock     held by whoever changes them
 //
 // Invariants:
 // - The marker is written last and renamed into place: a directory that has it is complete.
@@ -19,6 +22,14 @@ struct HubDirectory {
   let path: String
 
   func space(_ name: String) -> String { "\(path)/spaces/\(name)" }
+  var owners: String { "\(path)/owners" }
+  var tokens: String { "\(path)/tokens" }
+
+  /// Makes the directory, unless it is there already, served or not.
+  func makeIfMissing() throws(StoreError) {
+    guard try !holdsHub() else { return }
+    try open().release()
+  }
 
   /// Makes or checks the directory; gives the lock that keeps other processes away.
   func open() throws(StoreError) -> StoreLock {
@@ -87,13 +98,18 @@ struct HubDirectory {
   }
 
   private func writeMarker() throws(StoreError) {
-    let new = "\(path)/\(Self.marker).new"
-    let text = "\(Self.markerPrefix)\(Self.format)\n"
-    guard FileManager.default.createFile(atPath: new, contents: Data(text.utf8)), synchronize(new),
-      unsafe rename(new, "\(path)/\(Self.marker)") == 0, synchronize(path)
+    try replace("\(path)/\(Self.marker)", with: Data("\(Self.markerPrefix)\(Self.format)\n".utf8), mode: 0o640)
+  }
+
+  /// Puts a file into place, durably, in one step.
+  func replace(_ file: String, with contents: Data, mode: Int) throws(StoreError) {
+    let new = file + ".new"
+    guard
+      FileManager.default.createFile(atPath: new, contents: contents, attributes: [.posixPermissions: mode]),
+      synchronize(new), unsafe rename(new, file) == 0, synchronize(path)
     else {
       let code: StoreError.Code = errno == ENOSPC || errno == EDQUOT ? .full : .system
-      throw StoreError(code, "cannot write the hub's marker. Check space and permissions.", path: path)
+      throw StoreError(code, "cannot write the file. Check space and permissions.", path: file)
     }
   }
 

@@ -40,11 +40,20 @@ package struct RefusalCode: RawRepresentable, Hashable, Sendable {
   /// The program that runs the hub failed at validating a commit; nothing was decided.
   package static let validationFailed = RefusalCode(rawValue: 30)
 
+  /// The token may read, and the session wants to write.
+  package static let readOnly = RefusalCode(rawValue: 20)
+  /// The replica belongs to another principal.
+  package static let otherOwner = RefusalCode(rawValue: 21)
+  /// Too many credentials that are none have come from this address.
+  package static let tooManyTries = RefusalCode(rawValue: 22)
+  /// The hub has as many spaces as it may have.
+  package static let tooManySpaces = RefusalCode(rawValue: 23)
+
   /// Whether trying again later, unchanged, can help.
   package var isTransient: Bool {
     switch self {
     // A gap is found out when others have brought back, meanwhile, what a restored hub had lost: the next handshake tells.
-    case .gap, .busy, .storageFull, .storageFailed, .replaced, .validationFailed: true
+    case .gap, .busy, .storageFull, .storageFailed, .replaced, .validationFailed, .tooManyTries, .tooManySpaces: true
     default: false
     }
   }

@@ -353,7 +353,7 @@ public final class Replicator: Sendable, Service {
     } catch is CancellationError {
       throw CancellationError()
     } catch {
-      throw ReplicatorError(.notAuthorized, "there is no token for the hub: \(error)")
+      throw ReplicatorError(.notAuthorized, "there is no token for the hub: \(error). Provide one.")
     }
     let limit = ProtocolLimits.maximumTokenBytes
     guard token.count <= limit else {

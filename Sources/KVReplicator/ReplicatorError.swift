@@ -85,7 +85,7 @@ extension ReplicatorError {
       case .unknownSpace: .unknownSpace
       case .storageFull: .hubFull
       case .storageCorrupt: .hubCorrupt
-      case .notAuthorized: .notAuthorized
+      case .notAuthorized, .readOnly, .otherOwner: .notAuthorized
       case .differentEpoch: .differentHub
       case .hubRestored: .hubRestored
       case .replicaRestored: .replicaRestored

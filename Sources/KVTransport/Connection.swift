@@ -17,6 +17,10 @@ package final class Connection: Sendable {
   /// Where the other side is, for messages.
   package let remoteAddress: String
 
+  /// The network that the other side is in, which it cannot choose freely: its IPv4 address, or the first half of its IPv6
+  /// address.
+  package let remoteNetwork: String
+
   /// What the other side sends. It has one reader.
   package let messages: InboundMessages
 
@@ -35,6 +39,7 @@ package final class Connection: Sendable {
       channel.remoteAddress.map { address in
         "\(address.ipAddress ?? "?"):\(address.port ?? 0)"
       } ?? "unknown address"
+    remoteNetwork = channel.remoteAddress?.network ?? "unknown"
     // The handler keeps the connection until it is active, so that it can be handed out then.
     let activation = Activation()
     let handler = InboundHandler(

@@ -14,6 +14,8 @@ package final class Listener: Sendable {
   package let connections: AsyncStream<Connection>
   package let localHost: String
   package let localPort: Int
+  /// Whether only this machine can connect.
+  package let isLocal: Bool
 
   private let channel: any Channel
   private let continuation: AsyncStream<Connection>.Continuation
@@ -26,6 +28,7 @@ package final class Listener: Sendable {
     self.connections = connections
     self.continuation = continuation
     localHost = channel.localAddress?.ipAddress ?? host
+    isLocal = channel.localAddress?.isLoopback ?? false
     localPort = channel.localAddress?.port ?? 0
   }
 

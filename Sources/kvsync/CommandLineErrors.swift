@@ -8,7 +8,8 @@ import ArgumentParser
 enum CommandLineErrors {
   /// The options that take no value.
   private static let flags: Set = [
-    "--json", "--push", "--pull", "--continuous", "--from-log", "--all", "--unresolved", "--help", "-h", "--version",
+    "--json", "--push", "--pull", "--continuous", "--adopt", "--insecure", "--from-log", "--all", "--unresolved", "--help",
+    "-h", "--version",
   ]
 
   /// What the parser would misread, or nil.

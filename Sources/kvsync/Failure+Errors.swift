@@ -58,7 +58,7 @@ extension Failure {
     switch code {
     case .portInUse: .inUse
     case .notAllowed, .insecure: .notAllowed
-    case .certificate: .usage
+    case .certificate, .invalidToken: .usage
     case .cannotListen, .notStartable: .failed
     }
   }

@@ -36,12 +36,16 @@ struct StoreOptions: ParsableArguments {
 
 protocol ToolCommand: AsyncParsableCommand {
   var output: OutputOptions { get }
+  /// Its name in messages; that of a subcommand after its command's.
+  static var title: String { get }
 
   /// Does the work; what it returns is what the process ends with.
   func execute() async throws -> ExitStatus
 }
 
 extension ToolCommand {
+  static var title: String { configuration.commandName ?? "" }
+
   func run() async throws { throw ExitCode(await outcome().rawValue) }
 
   /// Runs the command and reports what went wrong.
@@ -52,11 +56,10 @@ extension ToolCommand {
       return .ok
     } catch {
       let failure = Failure(error)
-      let name = Self.configuration.commandName ?? ""
       if output.json {
-        Messages.write(failure.json(command: name))
+        Messages.write(failure.json(command: Self.title))
       } else {
-        Messages.write(failure.text(command: name))
+        Messages.write(failure.text(command: Self.title))
       }
       return failure.status
     }

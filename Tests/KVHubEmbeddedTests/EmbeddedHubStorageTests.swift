@@ -45,6 +45,30 @@ import Testing
     #expect(heads[0].version == 2)
   }
 
+  @Test func `whose a replica is survives, and a line that a crash cut off is as if it had never been`() async throws {
+    let replicas = (0..<3).map { _ in Identity.random() }
+    for (round, replica) in replicas.enumerated() {
+      let storage = try EmbeddedHubStorage(directory: directory)
+      let space = try await storage.space(named: "notes")
+      for earlier in replicas[..<round] { #expect(try space.owner(of: earlier, claimedBy: "mallory") == "alice") }
+      #expect(try space.owner(of: replica, claimedBy: "alice") == "alice")
+      try await storage.close()
+      let file = try #require(FileHandle(forWritingAtPath: directory + "/owners/notes"))
+      try file.seekToEnd()
+      try file.write(contentsOf: Data("\(Identity.random()) mallory".utf8))
+      try file.close()
+    }
+    let storage = try EmbeddedHubStorage(directory: directory)
+    let space = try await storage.space(named: "notes")
+    for replica in replicas { #expect(try space.owner(of: replica, claimedBy: "mallory") == "alice") }
+    try await storage.close()
+    try "not a line\n".write(toFile: directory + "/owners/notes", atomically: true, encoding: .utf8)
+    let damaged = try EmbeddedHubStorage(directory: directory)
+    let other = try await damaged.space(named: "notes")
+    #expect(throws: HubStorageError.self) { try other.owner(of: replicas[0], claimedBy: "mallory") }
+    try await damaged.close()
+  }
+
   @Test func `what is not a hub's directory is refused and left as it is`() async throws {
     let file = directory + "/letter.txt"
     try "dear".write(toFile: file, atomically: true, encoding: .utf8)

@@ -35,6 +35,24 @@ import Testing
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `a replica is whose it was first, and nobody has more of them than he may`(kind: StorageKind) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      let other = try await storage.space(named: "other")
+      let replica = Identity.random()
+      #expect(try space.owner(of: replica, claimedBy: "alice b") == "alice b")
+      #expect(try space.owner(of: replica, claimedBy: "bob") == "alice b")
+      #expect(try other.owner(of: replica, claimedBy: "bob") == "bob")
+      // Without a disk, which would be waited for with each of them.
+      guard kind == .inMemory else { return }
+      for _ in 1..<HubLimits.replicasOfPrincipal { _ = try space.owner(of: .random(), claimedBy: "alice b") }
+      #expect(throws: HubStorageError.tooManyReplicas) { try space.owner(of: .random(), claimedBy: "alice b") }
+      #expect(try space.owner(of: replica, claimedBy: "alice b") == "alice b")
+      #expect(try space.owner(of: .random(), claimedBy: "bob") == "bob")
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `the core of a commit is the same on every hop`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let space = try await storage.space(named: "notes")

@@ -226,7 +226,10 @@ import Testing
   @Test func `whoever may not come in is told so`() async throws {
     try await withHub {
       $0.maximumConnections = 2
-      $0.authorize = { space, token in space != "private" || token == [1, 2, 3] }
+      $0.access = .deciding { space, token in
+        space != "private" || token == [1, 2, 3]
+          ? .granted(Hub.Grant(principal: nil, right: .admin)) : .refused("another token is needed")
+      }
     } _: { hub in
       let a = TestReplica()
       var hello = a.hello(.push, space: "private")

@@ -76,6 +76,18 @@ import Testing
       let error = await Self.failure(elsewhere, trusting, at: host)
       #expect(error == .tls(.otherName, peer: "\(host):\(elsewhere.localPort)"))
     }
+    // Nor does it help whoever answers for the name to have a certificate for the address that he made it lead to.
+    let address = try await Self.listener(try await authority.certificate("address", for: "IP:127.0.0.1,IP:::1"))
+    #expect(await Self.failure(address, trusting) == .tls(.otherName, peer: "localhost:\(address.localPort)"))
+    let starred = try await Self.listener(try await authority.certificate("star", for: "DNS:*.example.com"))
+    for (name, isRight) in [("hub.EXAMPLE.com", true), ("example.com", false), ("a.hub.example.com", false)] {
+      let tls = ClientTLS(authorityFile: authority.file, hubName: name)
+      if isRight {
+        #expect(try await Self.exchange(starred, tls) == .ping(7))
+      } else {
+        #expect(await Self.failure(starred, tls) == .tls(.otherName, peer: "localhost:\(starred.localPort)"))
+      }
+    }
     var named = trusting
     named.hubName = "hub.example.com"
     #expect(try await Self.exchange(elsewhere, named, at: "127.0.0.1") == .ping(7))

@@ -9,8 +9,10 @@ package final class TestAuthority: Sendable {
   package var file: String { scratch.path("authority.pem") }
 
   package struct Certificate: Sendable {
-    package var file: String
-    package var keyFile: String
+    package let file: String
+    package let keyFile: String
+    /// The files stay for as long as somebody names them.
+    fileprivate let scratch: Scratch
   }
 
   package struct Failed: Error {
@@ -40,7 +42,7 @@ package final class TestAuthority: Sendable {
     try await openssl(
       "x509", "-req", "-in", request, "-CA", self.file, "-CAkey", scratch.path("authority.key"), "-set_serial",
       "\(UInt64.random(in: 1...UInt64.max / 2))", "-days", "\(days)", "-extfile", extensions, "-out", file)
-    return Certificate(file: file, keyFile: key)
+    return Certificate(file: file, keyFile: key, scratch: scratch)
   }
 
   private func openssl(_ arguments: String...) async throws {

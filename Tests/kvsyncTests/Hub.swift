@@ -7,11 +7,15 @@ final class Hub: Sendable {
   let process: ChildProcess
   /// HOST:PORT, with the port it really got.
   let address: String
+  private let scheme: String
 
   /// Starts `kvsync serve` and waits for its line.
-  init(_ place: Workplace, directory: String = "hub", listen: String = "127.0.0.1:0") async throws {
-    let process = try place.start("serve", place.file(directory), "--listen", listen)
+  init(
+    _ place: Workplace, directory: String = "hub", listen: String = "127.0.0.1:0", options: [String] = []
+  ) async throws {
+    let process = try place.start(["serve", place.file(directory), "--listen", listen] + options)
     self.process = process
+    scheme = options.contains("--tls-certificate") ? "kvsyncs" : "kvsync"
     let line = await withCheckedContinuation { continuation in
       DispatchQueue.global().async {
         var line: [UInt8] = []
@@ -28,7 +32,7 @@ final class Hub: Sendable {
     address = String(line.dropFirst(prefix.count).dropLast())
   }
 
-  func url(_ space: String = "space") -> String { "kvsync://\(address)/\(space)" }
+  func url(_ space: String = "space") -> String { "\(scheme)://\(address)/\(space)" }
 
   var port: UInt16 { address.split(separator: ":").last.flatMap { UInt16($0) } ?? 0 }
 

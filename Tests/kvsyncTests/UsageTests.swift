@@ -79,7 +79,7 @@ struct UsageTests {
       ("127.0.0.1", 64, "port"), ("127.0.0.1:99999", 64, "65535"), ("::1:0", 64, "brackets"), ("*:0", 64, "0.0.0.0"),
       (":1", 64, "host"), ("192.0.2.1:0", 1, "no such address"), ("256.256.256.256:0", 1, "name is unknown"),
     ] {
-      let outcome = try await place.run("serve", place.file("hub"), "--listen", listen)
+      let outcome = try await place.run("serve", place.file("hub"), "--insecure", "--listen", listen)
       #expect(outcome.status == status && outcome.messages.contains(word), "\(listen): \(outcome.messages)")
       #expect(!outcome.messages.contains("SocketAddressError"))
     }

@@ -50,7 +50,9 @@ final class Workplace: Sendable {
   func write(_ bytes: [UInt8], to name: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: file(name))) }
 
   /// Starts the tool with a pipe to its standard input.
-  func start(_ arguments: String...) throws -> ChildProcess {
+  func start(_ arguments: String...) throws -> ChildProcess { try start(arguments) }
+
+  func start(_ arguments: [String]) throws -> ChildProcess {
     try ChildProcess(Self.tool, arguments, errorFile: file("\(UUID().uuidString).err"))
   }
 

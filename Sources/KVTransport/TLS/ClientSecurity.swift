@@ -40,7 +40,7 @@ struct ClientSecurity: Sendable {
     guard let context else { return nil }
     let handshake = TLSHandshake(done: channel.eventLoop.makePromise())
     try channel.pipeline.syncOperations.addHandler(NIOSSLClientHandler(context: context, serverHostname: hubName))
-    try channel.pipeline.syncOperations.addHandler(HandshakeWatcher(handshake.done))
+    try channel.pipeline.syncOperations.addHandler(HandshakeWatcher(handshake.done, hubName: hubName))
     return handshake
   }
 }
@@ -62,6 +62,16 @@ struct TLSHandshake: Sendable {
 }
 
 extension SocketAddress {
+  /// An IPv4 address; of an IPv6 address the 64 bits that its holder has been given.
+  var network: String? {
+    guard let text = ipAddress, text.contains(":"), !text.hasPrefix("::ffff:") else { return ipAddress }
+    let gap = text.firstRange(of: "::")
+    let head = text[..<(gap?.lowerBound ?? text.endIndex)].split(separator: ":")
+    let tail = gap.map { text[$0.upperBound...].split(separator: ":") } ?? []
+    let zeros = repeatElement("0", count: max(0, 8 - head.count - tail.count))
+    return (head.map(String.init) + zeros + tail.map(String.init)).prefix(4).joined(separator: ":") + "/64"
+  }
+
   /// Whether it stays on this machine.
   var isLoopback: Bool {
     guard let text = ipAddress else { return pathname != nil }

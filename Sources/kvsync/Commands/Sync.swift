@@ -27,12 +27,19 @@ struct Sync: ToolCommand {
       --policy may be given several times, and the longest prefix counts. The value
       that lost is kept: kvsync conflicts.
 
+      kvsyncs:// connects with TLS, kvsync:// without and to this machine only. A
+      token is never an argument, which everybody on the machine can read: it stands
+      in a file or in the variable KVSYNC_TOKEN. With --continuous a token that has
+      expired or was revoked is waited out: put a new one into the file.
+
       Example: kvsync sync field-notes kvsync://127.0.0.1:7447/notes
+               kvsync sync field-notes kvsyncs://my-hub/notes --token-file token
       """)
 
   @OptionGroup var target: StoreOptions
   @Argument(
-    help: ArgumentHelp("The space: kvsync://HOST:PORT/SPACE.", valueName: "url"), transform: HubAddress.init(_:))
+    help: ArgumentHelp("The space: kvsyncs://HOST:PORT/SPACE, or kvsync:// without TLS.", valueName: "url"),
+    transform: HubAddress.init(_:))
   var hub: HubAddress
   @Flag(help: "Only send.") var push = false
   @Flag(help: "Only receive.") var pull = false
@@ -48,6 +55,8 @@ struct Sync: ToolCommand {
     parsing: .singleValue,
     help: ArgumentHelp("How conflicts are resolved: POLICY or PREFIX=POLICY.", valueName: "policy"))
   var policy: [PolicyArgument] = []
+  @Flag(help: "Go on with another hub or space than before, pending changes included.") var adopt = false
+  @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -107,6 +116,8 @@ struct Sync: ToolCommand {
     var configuration = Replicator.Configuration()
     configuration.history = history.shipped
     configuration.policy = PolicyArgument.policy(policy)
+    configuration.adoptsForeignHub = adopt
+    connect.apply(to: &configuration)
     configuration.progress = { tally.update($0) }
     configuration.retrying = { error, wait in
       tally.endSession()

@@ -24,9 +24,11 @@ struct Verify: ToolCommand {
 
   @OptionGroup var target: StoreOptions
   @Option(
-    help: ArgumentHelp("Compare with this space: kvsync://HOST:PORT/SPACE.", valueName: "URL"),
+    help: ArgumentHelp(
+      "Compare with this space: kvsyncs://HOST:PORT/SPACE, or kvsync:// without TLS.", valueName: "URL"),
     transform: HubAddress.init(_:))
   var hub: HubAddress?
+  @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
 
   func execute() async throws -> ExitStatus {
@@ -71,7 +73,11 @@ struct Verify: ToolCommand {
 
   private func compare(with hub: HubAddress) async throws -> Comparison {
     let store = try await target.openForReading()
-    return try await withStore(store) { store in try await Replicator(store, hub: hub).compare() }
+    var configuration = Replicator.Configuration()
+    connect.apply(to: &configuration)
+    return try await withStore(store) { [configuration] store in
+      try await Replicator(store, hub: hub, configuration: configuration).compare()
+    }
   }
 
   private func json(_ report: VerificationReport, to out: inout Output) {
