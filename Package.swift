@@ -118,6 +118,6 @@ let package = Package(
     tests(
       of: "KVHub", ["HubTestSupport", "KVProtocol", "KVTransport", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
     tests(of: "KVHubEmbedded", ["HubTestSupport", "KVHub", "KVProtocol", "KVStore", "KVLog"]),
-    tests(of: "kvsync", ["KVStore", "KVLog"]),
+    tests(of: "kvsync", ["HubTestSupport", "KVStore", "KVProtocol", "KVLog"]),
   ]
 )

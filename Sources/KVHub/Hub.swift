@@ -41,7 +41,8 @@ public final class Hub: Sendable, Service {
     let options = options.withinLimits
     context = HubContext(
       storage: engine, options: options, registry: HubRegistry(maximumConnections: options.maximumConnections),
-      gate: HubGate(options),
+      gate: HubGate(options), windows: ByteBudget(limitBytes: options.inFlightBytes),
+      staging: ByteBudget(limitBytes: options.stagedBytes),
       alarm: HubAlarm(logger: options.logger), validator: HubValidator(options))
   }
 
@@ -79,7 +80,7 @@ public final class Hub: Sendable, Service {
       listener = try await Listener.bind(
         host: options.host, port: options.port, tls: try options.tls?.source(options.logger),
         allowsPlaintext: options.allowsInsecure,
-        staging: ByteBudget(limitBytes: options.stagedBytes))
+        staging: context.staging)
     } catch {
       state.withLock { state in
         if case .starting = state { state = .idle }

@@ -32,6 +32,8 @@ final class HubConnection: Sendable {
   /// What the session came in with.
   private let credential = Mutex<(token: [UInt8], mode: SessionMode, principal: String?)?>(nil)
   private let began = ContinuousClock.now
+  /// What is reserved for this connection in the hub's budgets.
+  private let reserved = Mutex((windows: 0, staging: 0))
   private let outbox: AsyncStream<Message>
   private let outboxEnd: AsyncStream<Message>.Continuation
   private let work: AsyncStream<HubSession.Action>
@@ -60,6 +62,7 @@ final class HubConnection: Sendable {
             let event = await self.perform(action)
             if action.isAdmission { self.admissions.finished() }
             if let event { self.handle(event) }
+            if case .admit = action { self.balance() }
           }
         }
         group.cancelAll()
@@ -68,6 +71,11 @@ final class HubConnection: Sendable {
       abort()
     }
     admissions.end()
+    reserved.withLock { reserved in
+      hub.windows.release(reserved.windows)
+      hub.staging.release(reserved.staging)
+      reserved = (0, 0)
+    }
     hub.registry.left(self)
   }
 
@@ -127,7 +135,9 @@ final class HubConnection: Sendable {
 
   private func receive() async {
     do {
-      for try await message in connection.messages { handle(.received(message)) }
+      for try await message in connection.messages {
+        if reserve(message) { handle(.received(message)) } else { handle(.broken(.stagingFull)) }
+      }
       handle(.closed)
     } catch TransportError.protocolBroken(let error) {
       logger.debug("protocol broken", metadata: ["reason": "\(error)"])
@@ -135,6 +145,29 @@ final class HubConnection: Sendable {
     } catch {
       handle(.closed)
     }
+  }
+
+  /// Whether there is room for a push that no window bounds.
+  private func reserve(_ message: Message) -> Bool {
+    guard case .push(let push) = message, push.chargedBytes > HubLimits.firstWindowBytes else { return true }
+    guard hub.staging.reserve(push.chargedBytes) else { return false }
+    reserved.withLock { $0.staging += push.chargedBytes }
+    return true
+  }
+
+  /// Gives back what is no longer needed, and the session the window that it makes use of, as far as there is room.
+  private func balance() {
+    let (wish, hasDecidedAll) = session.withLock { ($0.windowWish, $0.hasDecidedAll) }
+    if hasDecidedAll {
+      reserved.withLock { reserved in
+        hub.staging.release(reserved.staging)
+        reserved.staging = 0
+      }
+    }
+    guard wish > 0 else { return }
+    let hasRoom = hub.windows.reserve(wish)
+    if hasRoom { reserved.withLock { $0.windows += wish } }
+    handle(.windowGrew(bytes: hasRoom ? wish : 0))
   }
 
   /// Sends what waits, until the session has ended and everything is out.
@@ -157,11 +190,21 @@ final class HubConnection: Sendable {
   }
 
   private func keepTime() async {
-    let interval = session.withLock { $0.tickInterval }
+    let interval = min(session.withLock { $0.tickInterval }, hub.options.frameLimit / 2)
     while !Task.isCancelled {
       try? await Task.sleep(for: interval)
+      if let slowness {
+        logger.notice("connection dropped: the replica is too slow to \(slowness)")
+        abort()
+      }
       handle(.tick(elapsed: ContinuousClock.now - began, silence: connection.silence))
     }
+  }
+
+  private var slowness: String? {
+    if connection.unsentTime >= hub.options.frameLimit { return "take what it is sent" }
+    if connection.unfinishedTime >= hub.options.frameLimit { return "finish what it sends" }
+    return nil
   }
 
   // MARK: The storage

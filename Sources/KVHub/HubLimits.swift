@@ -2,6 +2,21 @@
 // change is in `Hub.Options`, whose defaults refer to these.
 
 package enum HubLimits {
+  // MARK: Memory
+
+  /// The window that every session has from its beginning: two segments, so that one is on its way while the other is
+  /// admitted. All connections together hold so much each…
+  package static let firstWindowBytes = 256 << 10
+  /// …and this in addition, for those that make use of more. Forty backlogs are drained at full speed at the same time.
+  package static let inFlightBytes = 160 << 20
+  /// Unfinished messages, and commits larger than a window, over all connections: four of the largest.
+  package static let stagedBytes = 256 << 20
+  // MARK: Time
+
+  /// How long one frame, at most 1 MiB, may take in either direction: 17 kB/s. Who is slower for so long holds a
+  /// connection and memory for nothing.
+  package static let frameLimit: Duration = .seconds(60)
+
   // MARK: Who comes in
 
   /// Credentials that are none, from one address at once: a person who mistypes a file's name does not notice it…

@@ -20,11 +20,17 @@ extension Hub {
     public var allowsInsecure = false
     /// Connections beyond this many are refused as busy. 1 to 65,536.
     public var maximumConnections = 1_024
-    /// Bytes of commits one connection may have in flight towards this hub. A connection holds about twice as much at
-    /// most, a commit larger than this aside. 4 KiB to 1 GiB.
+    /// Bytes of commits one connection may have in flight towards this hub, when it makes use of that: it begins with
+    /// 256 KiB. A connection holds about twice as much at most, a commit larger than this aside. 4 KiB to 1 GiB.
     public var windowBytes = 4 << 20
-    /// Bytes of unfinished messages, over all connections: room for four of the largest commits at once.
-    public var stagedBytes = 256 << 20
+    /// Bytes in flight over all connections, beyond the 256 KiB that each begins with. When they are used up nobody is
+    /// refused: windows do not grow.
+    public var inFlightBytes = HubLimits.inFlightBytes
+    /// Bytes of unfinished messages and of commits larger than 256 KiB that wait for their turn, over all connections: room
+    /// for four of the largest commits at once. Beyond that a push is refused as busy.
+    public var stagedBytes = HubLimits.stagedBytes
+    /// How long a replica may take to send one frame, or to take one: at most 1 MiB. A slower one is dropped.
+    public var frameLimit = HubLimits.frameLimit
     /// How long a stranger may take to introduce itself.
     public var handshakeTimeout: Duration = .seconds(10)
     /// A silent link is probed after this long…
@@ -90,10 +96,12 @@ extension Hub.Options {
     var options = self
     options.maximumConnections = maximumConnections.clamped(to: 1...65_536)
     options.windowBytes = windowBytes.clamped(to: 4 << 10...ProtocolLimits.maximumCredit)
+    options.inFlightBytes = max(0, inFlightBytes)
     options.stagedBytes = max(0, stagedBytes)
     options.limits.keyBytes = limits.keyBytes.clamped(to: 1...LogLimits.maximumKeyBytes)
     options.limits.valueBytes = limits.valueBytes.clamped(to: 0...LogLimits.maximumValueBytes)
     options.limits.commitBytes = limits.commitBytes.clamped(to: 48...LogLimits.maximumCommitBytes)
+    options.frameLimit = frameLimit.clamped(to: times)
     options.handshakeTimeout = handshakeTimeout.clamped(to: times)
     options.heartbeatInterval = heartbeatInterval.clamped(to: times)
     options.idleLimit = idleLimit.clamped(to: times)

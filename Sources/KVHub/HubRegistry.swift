@@ -7,6 +7,7 @@
 
 import KVLog
 import KVProtocol
+import KVTransport
 import Synchronization
 
 final class HubRegistry: Sendable {
@@ -86,12 +87,17 @@ struct HubContext: Sendable {
   let options: Hub.Options
   let registry: HubRegistry
   let gate: HubGate
+  /// What windows have grown by, over all connections.
+  let windows: ByteBudget
+  /// What does not fit in a window: unfinished messages, and commits larger than one.
+  let staging: ByteBudget
   let alarm: HubAlarm
   let validator: HubValidator
 
   var configuration: HubSession.Configuration {
     var configuration = HubSession.Configuration()
-    configuration.windowBytes = options.windowBytes
+    configuration.windowBytes = min(options.windowBytes, HubLimits.firstWindowBytes)
+    configuration.maximumWindowBytes = options.windowBytes
     configuration.handshakeTimeout = options.handshakeTimeout
     configuration.heartbeatInterval = options.heartbeatInterval
     configuration.idleLimit = options.idleLimit

@@ -7,6 +7,10 @@ import KVProtocol
 struct InboundPushes: Sendable {
   /// Bytes the replica may still send; a push may overdraw it.
   var credit = 0
+  /// What the credit is when nothing is on its way.
+  var window = 0
+  /// Half of the window or more has been on its way at once.
+  var isWindowUsed = false
   /// Received without a gap through this version of the replica.
   var receivedThrough: Version = 0
   /// Acknowledged on this connection through this version.
@@ -26,6 +30,7 @@ struct InboundPushes: Sendable {
 
   init(credit: Int, decidedThrough: Version, confirmed: Version, unconfirmed: [CommitException]) {
     self.credit = credit
+    window = credit
     receivedThrough = decidedThrough
     acknowledgedThrough = decidedThrough
     self.confirmed = confirmed
@@ -84,6 +89,7 @@ extension HubSession {
     }
     do throws(ProtocolError) { try push.segment.check(pushedBy: replica) } catch { return reject(error) }
     inbound.credit -= push.chargedBytes
+    if inbound.credit <= inbound.window / 2 { inbound.isWindowUsed = true }
     inbound.receivedThrough = max(inbound.receivedThrough, push.segment.through)
     inbound.confirm(through: min(push.confirmed, inbound.acknowledgedThrough))
     guard inbound.unconfirmedBytes <= ProtocolLimits.maximumUnconfirmedBytes else {
@@ -92,6 +98,24 @@ extension HubSession {
     inbound.waiting.append(push)
     admitNext()
   }
+
+  /// By how much the window should grow: it doubles each time that the replica has made use of it.
+  package var windowWish: Int {
+    guard case .open = phase, inbound.isWindowUsed else { return 0 }
+    return max(0, min(inbound.window, configuration.maximumWindowBytes - inbound.window))
+  }
+
+  mutating func windowGrew(_ bytes: Int) {
+    guard case .open = phase else { return }
+    inbound.isWindowUsed = false
+    guard bytes > 0 else { return }
+    inbound.window += bytes
+    inbound.credit += bytes
+    actions.append(.send(.credit(bytes)))
+  }
+
+  /// Nothing that was received is undecided.
+  package var hasDecidedAll: Bool { inbound.waiting.isEmpty && !inbound.isAdmitting }
 
   /// Begins the next admission if none is under way.
   mutating func admitNext() {

@@ -41,6 +41,8 @@ package struct HubSession: Sendable {
     case head(Version)
     /// Answers any of them.
     case failed(HubStorageError)
+    /// So many bytes more may be on their way here: as many as `windowWish` asked for, or fewer.
+    case windowGrew(bytes: Int)
     /// A feed message is on its way.
     case feedSent
     /// A page of rows or a preview is on its way.
@@ -68,7 +70,10 @@ package struct HubSession: Sendable {
   }
 
   package struct Configuration: Sendable {
+    /// Bytes of pushes that may be on their way here to begin with…
     package var windowBytes = ProtocolLimits.windowBytes
+    /// …and when the session has been given more because it made use of them.
+    package var maximumWindowBytes = ProtocolLimits.windowBytes
     package var handshakeTimeout = ProtocolLimits.handshakeTimeout
     package var heartbeatInterval = ProtocolLimits.heartbeatInterval
     package var idleLimit = ProtocolLimits.idleLimit
@@ -144,6 +149,7 @@ package struct HubSession: Sendable {
     case .previewed(let preview): actions.append(.send(.preview(preview)))
     case .head(let version): answer(version)
     case .failed(let error): fail(error)
+    case .windowGrew(let bytes): windowGrew(bytes)
     case .feedSent: feedSent()
     case .rowsSent: rowsSent()
     case .tick(let elapsed, let silence): tick(elapsed, silence)
@@ -317,6 +323,10 @@ package struct HubSession: Sendable {
     switch error {
     case .unknownSpace:
       refuse(Refusal(.unknownSpace, "there is no such space on this hub; check the name"))
+    case .tooManySpaces:
+      refuse(
+        Refusal(
+          .tooManySpaces, "the hub has as many spaces as it may have; use one of them, or have the limit raised there"))
     case .gap(let expected):
       refuse(
         Refusal(.gap, version: expected, "the hub has this replica's version \(expected) and expects what follows"))

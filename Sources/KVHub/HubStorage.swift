@@ -20,7 +20,7 @@ package import KVProtocol
 
 package protocol HubStorage: Sendable {
   /// Opens the space. One that does not exist is made if `creating`, else it is ``HubStorageError/unknownSpace`` and
-  /// nothing is left behind. The name follows `SpaceName`. The same space twice gives the same object.
+  /// nothing is left behind; beyond the storage's limit it is ``HubStorageError/tooManySpaces``. The name follows `SpaceName`. The same space twice gives the same object.
   func space(named name: String, creating: Bool) async throws -> any HubSpace
 
   /// Ends all spaces. Nothing is called afterwards; what is under way completes or fails with
@@ -102,6 +102,8 @@ package protocol HubSpace: Sendable {
 /// Why a storage did not do what it was asked for.
 package enum HubStorageError: Error, Hashable, Sendable {
   case unknownSpace
+  /// There are as many spaces as there may be.
+  case tooManySpaces
   /// The push does not begin where the last one ended.
   case gap(expected: Version)
   /// The principal has as many replicas in this space as it may have.

@@ -14,10 +14,13 @@ public final class InMemoryHubStorage: Sendable {
     var isClosed = false
   }
 
+  private let maximumSpaces: Int
   private let state = Mutex(State())
 
-  /// A storage without spaces.
-  public init() {}
+  /// A storage without spaces, for at most so many.
+  public init(maximumSpaces: Int = 256) {
+    self.maximumSpaces = maximumSpaces
+  }
 }
 
 extension InMemoryHubStorage: HubStorage {
@@ -27,6 +30,7 @@ extension InMemoryHubStorage: HubStorage {
       guard !state.isClosed else { throw HubStorageError.closed }
       if let space = state.spaces[name] { return space }
       guard creating else { throw HubStorageError.unknownSpace }
+      guard state.spaces.count < maximumSpaces else { throw HubStorageError.tooManySpaces }
       let space = InMemorySpace(epoch: .random())
       state.spaces[name] = space
       return space

@@ -26,7 +26,7 @@ package struct StorageAlarm: Sendable {
     switch error {
     case .full: Self.note(&full, bytes, now)
     case .corrupt, .failed: Self.note(&spaces[space], bytes, now)
-    case .unknownSpace, .gap, .tooManyReplicas, .malformed, .closed: false
+    case .unknownSpace, .tooManySpaces, .gap, .tooManyReplicas, .malformed, .closed: false
     }
   }
 

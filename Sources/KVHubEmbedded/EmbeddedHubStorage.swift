@@ -29,18 +29,22 @@ public final class EmbeddedHubStorage: Sendable {
 
   private let directory: HubDirectory
   private let createsSpaces: Bool
+  private let maximumSpaces: Int
   private let lock: StoreLock
   private let state = Mutex(State())
 
-  /// Opens the hub's directory, or makes it. With `createsSpaces` off, only spaces that exist are served.
+  /// Opens the hub's directory, or makes it. With `createsSpaces` off, only spaces that exist are served. Replicas make no
+  /// more than `maximumSpaces`, as each that is open has some files, a thread and its caches; those that exist are served
+  /// all the same.
   ///
   /// One process serves a directory at a time; the lock is held until the hub is shut down.
   ///
   /// Throws `StoreError`: `foreign`, `inUse`, `newerFormat`, `corrupt`, `notAllowed`, `full`, `noStore` (the directory
   /// above is missing), `system`.
-  public init(directory path: String, createsSpaces: Bool = true) throws {
+  public init(directory path: String, createsSpaces: Bool = true, maximumSpaces: Int = 256) throws {
     directory = HubDirectory(path: path)
     self.createsSpaces = createsSpaces
+    self.maximumSpaces = maximumSpaces
     lock = try directory.open()
   }
 
@@ -68,7 +72,12 @@ public final class EmbeddedHubStorage: Sendable {
     try state.withLock { state in
       guard !state.isClosed else { throw HubStorageError.closed }
       if let opening = state.spaces[name] { return opening }
-      guard creating && createsSpaces || directory.hasSpace(name) else { throw HubStorageError.unknownSpace }
+      if !directory.hasSpace(name) {
+        guard creating && createsSpaces else { throw HubStorageError.unknownSpace }
+        // Those on disk, and those that are being made.
+        let names = Set(directory.spaceNames() ?? []).union(state.spaces.keys)
+        guard names.count < maximumSpaces else { throw HubStorageError.tooManySpaces }
+      }
       let opening = Opening { [self] in
         try await EmbeddedSpace(name: name, directory: directory, storage: self)
       }

@@ -43,7 +43,7 @@ package final class Connection: Sendable {
     // The handler keeps the connection until it is active, so that it can be handed out then.
     let activation = Activation()
     let handler = InboundHandler(
-      gate: gate, remoteAddress: remoteAddress, onActive: onActive.map { _ in activation.fire })
+      gate: gate, link: link, remoteAddress: remoteAddress, onActive: onActive.map { _ in activation.fire })
     messages = InboundMessages(base: handler.makeSequence(on: channel.eventLoop))
     if let onActive {
       activation.action = { [self] in onActive(self) }
@@ -130,6 +130,12 @@ package final class Connection: Sendable {
 
   /// Time since anything, even a part of a message, was received.
   package var silence: Duration { link.silence }
+
+  /// For how long a frame, or the next part of a message, has been on its way here.
+  package var unfinishedTime: Duration { link.unfinishedTime }
+
+  /// For how long the other side has taken nothing of what waits for it.
+  package var unsentTime: Duration { gate.unsentTime }
 
   /// Bytes received so far.
   package var receivedBytes: Int { link.totalReceivedBytes }

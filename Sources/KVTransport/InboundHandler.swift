@@ -31,6 +31,7 @@ final class InboundHandler: ChannelDuplexHandler {
   }
 
   private let gate: SendGate
+  private let link: LinkState
   private let remoteAddress: String
   private var source: InboundProducer.Source?
   private var onActive: (() -> Void)?
@@ -38,8 +39,9 @@ final class InboundHandler: ChannelDuplexHandler {
   private var isPaused = false
   private var readIsHeld = false
 
-  init(gate: SendGate, remoteAddress: String, onActive: (() -> Void)?) {
+  init(gate: SendGate, link: LinkState, remoteAddress: String, onActive: (() -> Void)?) {
     self.gate = gate
+    self.link = link
     self.remoteAddress = remoteAddress
     self.onActive = onActive
   }
@@ -79,7 +81,9 @@ final class InboundHandler: ChannelDuplexHandler {
     guard let source else { return }
     switch source.yield(unwrapInboundIn(data)) {
     case .produceMore: break
-    case .stopProducing: isPaused = true
+    case .stopProducing:
+      isPaused = true
+      link.isHeld = true
     case .dropped: self.source = nil
     }
   }
@@ -90,6 +94,7 @@ final class InboundHandler: ChannelDuplexHandler {
 
   private func resume() {
     isPaused = false
+    link.isHeld = false
     guard readIsHeld else { return }
     readIsHeld = false
     context?.read()

@@ -13,6 +13,9 @@ final class LinkState: Sendable {
   private let lastReceived: Atomic<UInt64>
   private let receivedBytes = Atomic<Int>(0)
   private let frameBytes: Atomic<Int>
+  /// When the frame under way began, or the part of it before; 0: none is under way.
+  private let frameBegan = Atomic<UInt64>(0)
+  private let held = Atomic(false)
 
   init(isWelcomed: Bool, frameBytes: Int) {
     welcomed = Atomic(isWelcomed)
@@ -35,6 +38,31 @@ final class LinkState: Sendable {
   func received(_ bytes: Int) {
     lastReceived.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)
     receivedBytes.wrappingAdd(bytes, ordering: .relaxed)
+  }
+
+  /// Bytes have been looked at: whether a part of a frame was completed, and whether another one is under way.
+  func read(hasCompleted: Bool, isUnderWay: Bool) {
+    if !isUnderWay {
+      frameBegan.store(0, ordering: .relaxed)
+    } else if hasCompleted || frameBegan.load(ordering: .relaxed) == 0 {
+      frameBegan.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)
+    }
+  }
+
+  /// Nothing is read because the reader is behind: that the frame under way stands still is not the other side's fault.
+  var isHeld: Bool {
+    get { held.load(ordering: .relaxed) }
+    set {
+      held.store(newValue, ordering: .relaxed)
+      if !newValue { read(hasCompleted: true, isUnderWay: frameBegan.load(ordering: .relaxed) != 0) }
+    }
+  }
+
+  /// For how long a frame, or the next part of a message, has been under way.
+  var unfinishedTime: Duration {
+    let began = frameBegan.load(ordering: .relaxed)
+    let now = NIODeadline.now().uptimeNanoseconds
+    return began == 0 || isHeld || now < began ? .zero : .nanoseconds(Int64(now - began))
   }
 
   /// Time since anything was heard of the other side.

@@ -33,8 +33,14 @@ final class MessageDecoder: NIOSingleStepByteToMessageDecoder {
     if isFirst, isTLS(buffer.getBytes(at: buffer.readerIndex, length: min(7, buffer.readableBytes)) ?? []) {
       throw .tlsSpoken
     }
+    var hasCompleted = false
+    defer {
+      link.read(
+        hasCompleted: hasCompleted, isUnderWay: buffer.readableBytes > 0 || !reader.isBetweenMessages)
+    }
     while buffer.readableBytes >= reader.neededBytes {
       isFirst = false
+      hasCompleted = true
       let count = reader.neededBytes
       let message = try reader.consume(buffer.readableBytesSpan.extracting(first: count))
       buffer.moveReaderIndex(forwardBy: count)

@@ -6,6 +6,7 @@
 // - After `fail` nobody waits and nobody is let in. A cancelled task does not wait either.
 
 import KVProtocol
+import NIOCore
 import Synchronization
 
 final class SendGate: Sendable {
@@ -25,6 +26,8 @@ final class SendGate: Sendable {
     var failure: TransportError?
     var isTaken = false
     var unsentBytes = 0
+    /// When the kernel last took a frame, or the first of those that wait came.
+    var lastTaken = NIODeadline.now()
     var nextID: UInt64 = 0
     var waiters: [Waiter] = []
 
@@ -69,14 +72,23 @@ final class SendGate: Sendable {
     if state.withLock({ $0.unsentBytes }) >= ProtocolLimits.outboundHighBytes {
       try await wait(for: .room(ProtocolLimits.outboundLowBytes))
     }
-    state.withLock { $0.unsentBytes += bytes }
+    state.withLock { state in
+      if state.unsentBytes == 0 { state.lastTaken = .now() }
+      state.unsentBytes += bytes
+    }
   }
 
   func sent(_ bytes: Int) {
     state.withLock { state in
       state.unsentBytes -= bytes
+      state.lastTaken = .now()
       state.grantWaiting()
     }
+  }
+
+  /// For how long the kernel has taken none of the frames that wait.
+  var unsentTime: Duration {
+    state.withLock { $0.unsentBytes > 0 ? .nanoseconds((.now() - $0.lastTaken).nanoseconds) : .zero }
   }
 
   /// Waits until the kernel has everything.

@@ -102,6 +102,19 @@ enum SystemCall {
     }
   }
 
+  /// Connections and spaces need more open files than a shell usually allows at first.
+  static func raiseOpenFiles() {
+    #if canImport(Glibc)
+      let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    #else
+      let resource = RLIMIT_NOFILE
+    #endif
+    var limit = rlimit()
+    guard unsafe getrlimit(resource, &limit) == 0, limit.rlim_cur < limit.rlim_max else { return }
+    limit.rlim_cur = min(limit.rlim_max, 65_536)
+    _ = unsafe setrlimit(resource, &limit)
+  }
+
   static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
   /// A reader that went away is then an error of `write`, which ends the command quietly, not a signal.

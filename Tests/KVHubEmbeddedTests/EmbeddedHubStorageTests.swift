@@ -69,6 +69,16 @@ import Testing
     try await damaged.close()
   }
 
+  @Test func `no more spaces are made than there may be, counting those that are on disk already`() async throws {
+    for round in 0..<2 {
+      let storage = try EmbeddedHubStorage(directory: directory, maximumSpaces: 2)
+      for name in ["a", "b"] { _ = try await storage.space(named: name) }
+      await #expect(throws: HubStorageError.tooManySpaces) { try await storage.space(named: "c\(round)") }
+      try await storage.close()
+    }
+    #expect(EmbeddedHubStorage.spaceNames(at: directory) == ["a", "b"])
+  }
+
   @Test func `what is not a hub's directory is refused and left as it is`() async throws {
     let file = directory + "/letter.txt"
     try "dear".write(toFile: file, atomically: true, encoding: .utf8)

@@ -48,7 +48,9 @@ struct Serve: ToolCommand {
     security.apply(to: &options)
     limits.apply(to: &options)
     options.access = .tokens(try HubTokens(directory: directory))
-    let hub = Hub(storage: try EmbeddedHubStorage(directory: directory), options: options)
+    SystemCall.raiseOpenFiles()
+    let storage = try EmbeddedHubStorage(directory: directory, maximumSpaces: limits.maxSpaces)
+    let hub = Hub(storage: storage, options: options)
     let service = AnnouncedHub(hub: hub, json: output.json)
     try await Signals.run(service)
     return .ok
@@ -89,16 +91,26 @@ struct SecurityOptions: ParsableArguments {
 /// What the hub allows.
 struct LimitOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Connections; more are refused as busy.", valueName: "N")) var maxConnections = 1_024
+  @Option(help: ArgumentHelp("Spaces that replicas may make.", valueName: "N")) var maxSpaces = 256
+  @Option(help: ArgumentHelp("Megabytes in flight, of all connections together.", valueName: "MB"))
+  var maxInFlight = 160
+  @Option(help: ArgumentHelp("Megabytes one connection may have in flight.", valueName: "MB")) var maxWindow = 4
   @Option(help: ArgumentHelp("Failed tries of one address before it has to wait.", valueName: "N"))
   var maxFailedTries = 20
 
   func validate() throws {
-    for (option, value) in [("max-connections", maxConnections), ("max-failed-tries", maxFailedTries)] {
+    for (option, value) in [
+      ("max-connections", maxConnections), ("max-failed-tries", maxFailedTries), ("max-spaces", maxSpaces),
+      ("max-in-flight", maxInFlight),
+    ] {
       guard (1...65_536).contains(value) else { throw ValidationError("--\(option) is 1 to 65536.") }
     }
+    guard (1...1_024).contains(maxWindow) else { throw ValidationError("--max-window is 1 to 1024.") }
   }
 
   func apply(to options: inout Hub.Options) {
+    options.inFlightBytes = maxInFlight << 20
+    options.windowBytes = maxWindow << 20
     options.maximumConnections = maxConnections
     options.failedTries = maxFailedTries
   }
