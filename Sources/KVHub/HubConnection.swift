@@ -62,7 +62,7 @@ final class HubConnection: Sendable {
             let event = await self.perform(action)
             if action.isAdmission { self.admissions.finished() }
             if let event { self.handle(event) }
-            if case .admit = action { self.balance() }
+            if action.isAdmission { self.balance() }
           }
         }
         group.cancelAll()
@@ -147,11 +147,17 @@ final class HubConnection: Sendable {
     }
   }
 
-  /// Whether there is room for a push that no window bounds.
+  /// Whether there is room for commits that no window bounds.
   private func reserve(_ message: Message) -> Bool {
-    guard case .push(let push) = message, push.chargedBytes > HubLimits.firstWindowBytes else { return true }
-    guard hub.staging.reserve(push.chargedBytes) else { return false }
-    reserved.withLock { $0.staging += push.chargedBytes }
+    let bytes: Int
+    switch message {
+    case .push(let push): bytes = push.chargedBytes
+    case .restore(let restore): bytes = restore.segment.records.count
+    default: return true
+    }
+    guard bytes > HubLimits.firstWindowBytes else { return true }
+    guard hub.staging.reserve(bytes) else { return false }
+    reserved.withLock { $0.staging += bytes }
     return true
   }
 
@@ -287,6 +293,12 @@ final class HubConnection: Sendable {
     let readState = { [self] in try await blocking { try space.state(for: hello) } }
     var state = try await readState()
     if let common = state.common, Handshake.findsHubRestored(hello, state) {
+      guard grant.right >= .write else {
+        return .refused(
+          Refusal(
+            .busy, "the hub was restored to an older state, which a replica that may write has to mend first; try again"
+          ))
+      }
       logger.warning(
         "the space was restored to an older state: it lacks what a replica knows; a new epoch begins",
         metadata: ["space": "\(hello.space)", "replica": "\(hello.replica)", "common": "\(common.version)"])

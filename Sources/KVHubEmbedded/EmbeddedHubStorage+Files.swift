@@ -73,6 +73,8 @@ extension StoreError {
   fileprivate init(_ error: HubStorageError, path: String) {
     switch error {
     case .unknownSpace: self.init(.noStore, "there is no such space on this hub. Check its name.", path: path)
+    case .tooManySpaces: self.init(.full, "the hub has as many spaces as it may have. Use one of them.", path: path)
+    case .tooManyReplicas: self.init(.replication, "the holder has as many replicas as he may have.", path: path)
     case .gap(let expected): self.init(.replication, "the hub expects what follows version \(expected).", path: path)
     case .malformed(let reason): self.init(.corrupt, "\(reason).", path: path)
     case .full(let reason): self.init(.full, reason, path: path)

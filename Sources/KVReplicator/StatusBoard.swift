@@ -108,7 +108,7 @@ final class StatusBoard: Sendable {
   func retrying(_ error: ReplicatorError, after wait: Duration) {
     change { contents, now in
       if case .session(let session) = contents.activity, session.isCaughtUp { contents.lastLevel = now }
-      contents.activity = .waiting
+      contents.activity = error.code == .notAuthorized ? .ended(.needsAuthorization) : .waiting
       contents.lastError = error
       contents.nextTry = now + wait
     }

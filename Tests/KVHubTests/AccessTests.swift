@@ -52,7 +52,7 @@ import Testing
     var hello = hello
     hello.token = Array(token.utf8)
     let client = try await TestClient(hub)
-    try await client.greet(hello)
+    client.welcomed = try await client.greet(hello)
     return client
   }
 
@@ -100,6 +100,27 @@ import Testing
       // A new token of the same holder is as good.
       _ = try await greeted(hub, a.hello([.push, .pull]), "alice:write")
       _ = try await greeted(hub, TestReplica().hello(.pull), "mallory:read")
+    }
+  }
+
+  @Test func `who may only read begins no new epoch, whatever it claims to have seen`() async throws {
+    try await withHub { hub, _ in
+      var a = TestReplica()
+      a.put("k", "v")
+      let first = try await greeted(hub, a.hello([.push, .pull]), "a:admin")
+      let head = try await first.push(a, after: 0, through: 1).head
+      let epoch = try #require(
+        try await greeted(hub, TestReplica().hello(.pull), "b:read").welcomed?.head.identity)
+      let claim = Position(identity: epoch, version: head + 7, digest: .zero)
+      func hello(_ mode: SessionMode) -> Hello {
+        var hello = TestReplica().hello(mode, cursor: claim)
+        hello.cursorSpace = epoch
+        return hello
+      }
+      #expect(try await refusal(hub, hello(.pull), "b:read") == .busy)
+      #expect(try await greeted(hub, TestReplica().hello(.pull), "b:read").welcomed?.head.identity == epoch)
+      let other = try await greeted(hub, hello([.push, .pull]), "c:write")
+      #expect(other.welcomed?.head.identity != epoch, "who may write does, as a hub that was restored needs it")
     }
   }
 

@@ -12,6 +12,8 @@ import Testing
 final class TestClient {
   let connection: Connection
   private var messages: InboundMessages.AsyncIterator
+  /// The welcome, where a test has kept it.
+  var welcomed: Welcome?
 
   init(_ hub: Hub) async throws {
     let address = try #require(hub.address)

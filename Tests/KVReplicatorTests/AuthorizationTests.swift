@@ -58,6 +58,8 @@ import Testing
     door.accepted.withLock { $0 = [2] }
     try await eventually { troubles.withLock { $0.contains(.notAuthorized) } }
     for number in 0..<20 { try await store.put("v", for: "meanwhile/\(number)") }
+    #expect(replicator.status.state == .needsAuthorization || replicator.status.state == .connecting)
+    try await eventually { replicator.status.state == .needsAuthorization }
     let asked = door.asked.withLock { $0 }
     try await eventually { door.asked.withLock { $0 } > asked + 3 }
     let counters = store.counters()

@@ -64,14 +64,20 @@ import Testing
     let bench = try Workbench()
     let store = try await bench.store("a")
     var options = Hub.Options()
-    options.authorize = { _, token in token == [1] }
+    options.access = .deciding { _, token in
+      token == [1] ? .granted(Hub.Grant(principal: "alice", right: .admin)) : .refused("another token is needed")
+    }
     let hub = Hub(storage: InMemoryHubStorage(), options: options)
     try await hub.start()
     var configuration = Replicator.Configuration()
     let refused = Replicator(store, hub: try hub.address(), configuration: configuration)
-    await #expect(throws: ReplicatorError.self) { try await refused.run() }
-    #expect(refused.status.state == .needsAuthorization && refused.status.lastError?.code == .notAuthorized)
-    configuration.token = [1]
+    let waiting = Task { try await refused.run() }
+    try await eventually {
+      refused.status.state == .needsAuthorization && refused.status.lastError?.code == .notAuthorized
+    }
+    waiting.cancel()
+    try await waiting.value
+    configuration.token = { [1] }
     let other = Replicator(
       store, hub: HubAddress(host: "127.0.0.1", port: try hub.address().port, space: "no such name!"),
       configuration: configuration)

@@ -20,12 +20,14 @@ struct Plan: ToolCommand {
 
   @OptionGroup var target: StoreOptions
   @Argument(
-    help: ArgumentHelp("The space: kvsync://HOST:PORT/SPACE.", valueName: "url"), transform: HubAddress.init(_:))
+    help: ArgumentHelp("The space: kvsyncs://HOST:PORT/SPACE, or kvsync:// without TLS.", valueName: "url"),
+    transform: HubAddress.init(_:))
   var hub: HubAddress
   @Flag(help: "Only what would be sent.") var push = false
   @Flag(help: "Only what would come.") var pull = false
   @Option(help: "What is sent of commits that were overwritten since: nothing (latest) or all (every).")
   var history = History.latest
+  @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -35,18 +37,19 @@ struct Plan: ToolCommand {
   }
 
   func execute() async throws -> ExitStatus {
-    try await Plan.execute(self, target, hub, push ? .push : pull ? .pull : .both, history)
+    try await Plan.execute(self, target, hub, push ? .push : pull ? .pull : .both, history, connect)
   }
 
   /// For `plan`, and for `sync --dry-run`.
   static func execute(
     _ command: some ToolCommand, _ target: StoreOptions, _ hub: HubAddress, _ direction: Replicator.Direction,
-    _ history: History
+    _ history: History, _ connect: ConnectOptions
   ) async throws -> ExitStatus {
     let store = try await target.openForReading()
     return try await command.withStore(store) { store in
       var configuration = Replicator.Configuration()
       configuration.history = history.shipped
+      connect.apply(to: &configuration)
       let plan = try await Replicator(store, hub: hub, configuration: configuration).plan(direction)
       var out = Output()
       if command.output.json { json(plan, to: &out) } else { text(plan, hub, to: &out) }

@@ -26,8 +26,10 @@ struct Status: ToolCommand {
 
   @OptionGroup var target: StoreOptions
   @Argument(
-    help: ArgumentHelp("Ask this space: kvsync://HOST:PORT/SPACE.", valueName: "url"), transform: HubAddress.init(_:))
+    help: ArgumentHelp("Ask this space: kvsyncs://HOST:PORT/SPACE, or kvsync:// without TLS.", valueName: "url"),
+    transform: HubAddress.init(_:))
   var hub: HubAddress?
+  @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
 
   func execute() async throws -> ExitStatus {
@@ -35,7 +37,10 @@ struct Status: ToolCommand {
     return try await withStore(store) { store in
       var answer: Result<Version, any Error>?
       if let hub {
-        do { answer = .success(try await Replicator(store, hub: hub).hubVersion()) } catch { answer = .failure(error) }
+        var configuration = Replicator.Configuration()
+        connect.apply(to: &configuration)
+        let replicator = Replicator(store, hub: hub, configuration: configuration)
+        do { answer = .success(try await replicator.hubVersion()) } catch { answer = .failure(error) }
       }
       let standing = Standing(store, asked: try? answer?.get())
       var out = Output()

@@ -74,7 +74,7 @@ struct Sync: ToolCommand {
   private var direction: Replicator.Direction { push ? .push : pull ? .pull : .both }
 
   func execute() async throws -> ExitStatus {
-    if dryRun { return try await Plan.execute(self, target, hub, direction, history) }
+    if dryRun { return try await Plan.execute(self, target, hub, direction, history, connect) }
     let store = try await target.openForWriting()
     return try await withStore(store) { store in
       let tally = SyncTally(pendingAtStart: store.counters().pendingChanges)
