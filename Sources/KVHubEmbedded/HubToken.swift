@@ -44,7 +44,7 @@ public struct HubToken: Sendable, Hashable, Codable, Identifiable {
   func matches(_ text: [UInt8]) -> Bool {
     let other = SHA256.hash(text)
     guard hash.count == other.count else { return false }
-    return zip(hash, other).reduce(UInt8(0)) { $0 | $1.0 ^ $1.1 } == 0
+    return zip(hash, other).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
   }
 }
 

@@ -67,6 +67,15 @@ import Testing
       other[index] ^= 1
       #expect(Self.isRefused(tokens.decide("notes", other), "does not know"))
     }
+    // The right id, and another secret.
+    var random = SeededGenerator()
+    for _ in 0..<2_000 {
+      let secret = (0..<64).map { _ in
+        UInt8(ascii: "0123456789abcdef".unicodeScalars.randomElement(using: &random) ?? "0")
+      }
+      let other = bytes.prefix(16) + secret
+      #expect(Self.isRefused(tokens.decide("notes", Array(other)), "does not know"), "seed \(random.seed)")
+    }
     for other in [Array(bytes.dropLast()), bytes + [0x30], [0], [UInt8](repeating: 0xFF, count: 80), bytes + bytes] {
       #expect(Self.isRefused(tokens.decide("notes", other), "does not know"))
     }
