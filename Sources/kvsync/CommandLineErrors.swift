@@ -8,7 +8,8 @@ import ArgumentParser
 enum CommandLineErrors {
   /// The options that take no value.
   private static let flags: Set = [
-    "--json", "--push", "--pull", "--continuous", "--adopt", "--insecure", "--from-log", "--all", "--unresolved", "--help",
+    "--json", "--push", "--pull", "--continuous", "--adopt", "--insecure", "--from-log", "--all", "--unresolved",
+    "--help",
     "-h", "--version",
   ]
 
