@@ -2,9 +2,13 @@
 //
 //     payload  = envelope core
 //     envelope = version u64 | serverVersion u64                   each log's own
-//     core     = origin 16 | originVersion u64 | time u64 | flags u16 | zero 2 | changeCount u32 | *change
+//     core     = origin 16 | originVersion u64 | time u64 | flags u16 | zero 2 | changeCount u32 | *change | trailer
 //                                                                  the same bytes on every hop; digests cover them
 //     change   = see Change.swift
+//     trailer  =                                                   nothing, unless a flag says so
+//              | *(serverVersion u64 | time u64 | author u16) | *author 16 | authors u16
+//                                                                  of rows: one entry for each change, in order
+//              | epoch 16 | version u64                            of an informed commit
 //
 // All integers little-endian, unaligned; `origin` is the sixteen bytes of an identity.
 
@@ -22,7 +26,17 @@ package struct CommitFlags: OptionSet, Hashable, Sendable {
   /// The first changes of a commit of another replica; the rest follows under the same server version.
   package static let partial = CommitFlags(rawValue: 4)
 
-  @inlinable static var known: UInt16 { 7 }
+  /// Rows as the hub had them, and not what somebody wrote at once: each change has a version, a time and an author of its
+  /// own, in the trailer. Has a meaning in one replica's log only.
+  package static let rows = CommitFlags(rawValue: 8)
+  /// Some changes of the commit were left out: they lie outside of what the replica has. Travels to that replica only.
+  package static let excerpt = CommitFlags(rawValue: 16)
+  /// Its author had seen the hub's rows of all its keys at the version in the trailer, also of keys that it does not have
+  /// otherwise.
+  package static let informed = CommitFlags(rawValue: 32)
+
+  @inlinable static var known: UInt16 { 63 }
+  @inlinable static var withTrailer: UInt16 { 8 | 32 }
 }
 
 /// Everything about a commit but its changes.
@@ -77,6 +91,7 @@ package struct CommitView: Sendable {
   /// What is identical on every hop.
   package let core: Range<Int>
   package let changes: Range<Int>
+  package var trailer: Range<Int> { changes.upperBound..<core.upperBound }
 
   @inlinable package static var coreHeaderByteCount: Int { CommitLayout.coreHeaderBytes }
   @inlinable package static var envelopeByteCount: Int { CommitLayout.envelopeBytes }
@@ -98,7 +113,12 @@ package struct CommitView: Sendable {
       throw LogFormatError(.overLimit, at: start)
     }
     let changeCount = Int(bytes.load(UInt32.self, at: start + CommitLayout.changeCount))
-    guard changeCount <= (end - start - CommitLayout.headerBytes) / ChangeEncoding.minimumByteCount else {
+    let trailerBytes =
+      flags & CommitFlags.withTrailer == 0
+      ? 0
+      : try CommitTrailer.byteCount(
+        CommitFlags(rawValue: flags), changeCount: changeCount, in: bytes, start + CommitLayout.headerBytes..<end)
+    guard changeCount <= (end - start - CommitLayout.headerBytes - trailerBytes) / ChangeEncoding.minimumByteCount else {
       throw LogFormatError(.cutShort, at: start + CommitLayout.changeCount)
     }
     header = CommitHeader(
@@ -110,6 +130,6 @@ package struct CommitView: Sendable {
       flags: CommitFlags(rawValue: flags),
       changeCount: changeCount)
     core = start + CommitLayout.envelopeBytes..<end
-    changes = start + CommitLayout.headerBytes..<end
+    changes = start + CommitLayout.headerBytes..<end - trailerBytes
   }
 }

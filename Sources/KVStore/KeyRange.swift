@@ -1,5 +1,7 @@
 // A range of keys in byte order.
 
+import KVLog
+
 /// The keys from `lower` (included) to `upper` (excluded), compared byte by byte; nil is no bound.
 public struct KeyRange: Sendable, Hashable {
   /// The first key of the range, if there is such a key; nil: from the first of all.
