@@ -9,7 +9,8 @@
 //     the hub has decided less than the replica was told               position that is; with a new epoch
 //     the hub has decided more than the replica's log holds            replicaRestored
 //     both agree on the version and not on the digest                  replicaRestored
-//     the common position is older than the retained log               belowRetentionFloor
+//     the common position is older than the retained log               lapsed: welcome, and nothing is fed; the replica begins
+//                                                                      again with a snapshot
 //     none of these                                                    resume
 //
 // A replica that hears replicaRestored goes on as a new incarnation. So does one that finds, by the welcome's digest, that a
@@ -26,9 +27,6 @@ enum Handshake {
     }
     guard !hello.mode.isEmpty, SessionMode.known.isSuperset(of: hello.mode) else {
       return Refusal(.violation, "this hub does not know the session mode \(hello.mode.rawValue); upgrade the hub")
-    }
-    guard hello.scopes.isEmpty else {
-      return Refusal(.scopesUnsupported, "this hub does not serve parts of a space; synchronise without scopes")
     }
     guard hello.replica != .zero, hello.shipped.version <= hello.lastVersion else {
       return Refusal(.violation, "the hello contradicts itself; upgrade the replica")
@@ -60,7 +58,7 @@ enum Handshake {
 
   /// What is wrong between the replica and the space, beyond what a welcome can mend.
   static func decide(_ hello: Hello, _ state: SpaceState) -> Refusal? {
-    guard let common = state.common else {
+    guard state.common != nil else {
       let epoch = hello.cursor?.identity ?? .zero
       return Refusal(
         .differentEpoch,
@@ -68,14 +66,7 @@ enum Handshake {
           + "\(state.head.identity), the replica knows \(epoch)); use the former hub or space, or make a new replica")
     }
     guard hello.mode.isSynchronising else { return nil }
-    if let refusal = decideProgress(hello, state) { return refusal }
-    if hello.mode.contains(.pull), common.version < state.retentionFloor {
-      return Refusal(
-        .belowRetentionFloor, version: state.retentionFloor,
-        "this replica has pulled through version \(common.version), and the hub keeps what follows "
-          + "\(state.retentionFloor) only; make a new replica")
-    }
-    return nil
+    return decideProgress(hello, state)
   }
 
   /// Whether the hub has lost something that it had given to the replica, or taken from it: it was restored, and a new epoch is to

@@ -120,7 +120,7 @@ final class HubConnection: Sendable {
       }
     case .establish(let frameBytes):
       connection.establish(outboundFrameBytes: frameBytes)
-    case .open, .read, .awaitHead, .readRows, .preview, .readHead:
+    case .open, .read, .readPage, .awaitHead, .readRows, .preview, .readHead:
       workEnd.yield(action)
     case .admit, .restore:
       admissions.began()
@@ -182,7 +182,7 @@ final class HubConnection: Sendable {
       for await message in outbox {
         try await connection.send(message)
         switch message {
-        case .feed: handle(.feedSent)
+        case .feed, .page: handle(.feedSent)
         case .rows, .preview: handle(.rowsSent)
         default: break
         }
@@ -230,10 +230,15 @@ final class HubConnection: Sendable {
         let outcome = try await opened().restore(restoration)
         hub.alarm.stored(in: name(action), bytes: action.storedBytes)
         return .restored(outcome)
-      case .read(let version, let replica, let maximumBytes):
+      case .read(let request, let maximumBytes):
         let space = try opened()
-        return .read(
-          try await blocking { try space.feed(after: version, excluding: replica, maximumBytes: maximumBytes) })
+        return .read(try await blocking { try space.feed(request, maximumBytes: maximumBytes) })
+      case .readPage(let interval, let replica, let deletions, let maximumBytes):
+        let space = try opened()
+        return .page(
+          try await blocking {
+            try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
+          })
       case .awaitHead(let version):
         return .headMoved(try await opened().advance(beyond: version))
       case .readRows(let key, let maximumBytes):

@@ -77,9 +77,9 @@ package struct HubFileExchange: Sendable {
       guard case .push(let push) = message else { continue }
       try report.count(push.segment, decided: before)
       guard push.segment.through > before else { continue }
-      let acknowledgement = try await space.admit(
-        PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0), from: hello.replica,
-        confirmed: hello.shipped.version)
+      var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
+      segment.coverage = hello.covered
+      let acknowledgement = try await space.admit(segment, from: hello.replica, confirmed: hello.shipped.version)
       report.stale = acknowledgement.exceptions.count { $0.version > before }
     }
     report.hubVersion = try await blocking { try space.head().version }
@@ -106,25 +106,20 @@ package struct HubFileExchange: Sendable {
       unconfirmed: (progressOfReplica?.unconfirmed ?? []).filter { $0.version > hello.shipped.version },
       retentionFloor: state.retentionFloor)
     welcome.appliedKind = progressOfReplica?.digestKind ?? .log
+    let coverage = SentCoverage(hello, state)
+    welcome.covered = coverage.covered
     let greeting = Message.welcome(welcome)
     try await blocking { try writer.append(greeting) }
     var report = HubAnswerReport(replica: hello.replica, decidedVersion: welcome.lastApplied)
     let start = hello.cursor?.version ?? 0
-    var after = start
-    while after < state.head.version {
+    var answer = Answer(
+      space: space, writer: writer, replica: hello.replica, coverage: coverage, after: start, head: state.head.version)
+    while try await blocking({ [answer] in try answer.next() }).map({ answer = $0 }) != nil {
       try Task.checkCancellation()
-      let run = try await blocking { [after] () -> CommitSegment? in
-        let run = try space.feed(
-          after: after, excluding: hello.replica, maximumBytes: ProtocolLimits.maximumSegmentBytes)
-        if let run { try writer.append(.feed(Feed(segment: run, head: max(state.head.version, run.through)))) }
-        return run
-      }
-      guard let run else { break }
-      after = run.through
-      report.commits += try run.records.commits().count
-      report.changes += run.changeCount
-      progress(Int(clamping: after - start), Int(clamping: max(state.head.version, after) - start))
+      progress(Int(clamping: answer.after - start), Int(clamping: max(answer.head, answer.after) - start))
     }
+    report.commits = answer.commits
+    report.changes = answer.changes
     report.fileBytes = try await blocking { try writer.finish() }
     return report
   }
@@ -165,6 +160,44 @@ package struct HubFileExchange: Sendable {
 
   private func blocking<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await NIOThreadPool.singleton.runIfActive(work)
+  }
+}
+
+/// What a replica is to have, as far as it is written.
+private struct Answer: Sendable {
+  let space: any HubSpace
+  let writer: ExchangeFileWriter
+  let replica: Identity
+  var coverage: SentCoverage
+  var after: Version
+  var head: Version
+  var commits = 0
+  var changes = 0
+
+  /// With one part more; nil: that was all.
+  func next() throws -> Answer? {
+    var next = self
+    guard let missing = coverage.missing.intervals.first else { return try next.feed(through: head) ? next : nil }
+    let page = try space.page(
+      of: missing, for: replica, deletions: coverage.wantsDeletions, maximumBytes: ProtocolLimits.maximumSegmentBytes)
+    next.head = max(head, page.position.version)
+    if !coverage.covered.isEmpty { while try next.feed(through: page.position.version) {} }
+    try writer.append(.page(Page(snapshot: page, head: next.head)))
+    next.after = page.position.version
+    next.coverage.sent(page.interval)
+    next.changes += try page.commit()?.header.changeCount ?? 0
+    return next
+  }
+
+  private mutating func feed(through end: Version) throws -> Bool {
+    let request = FeedRequest(after: after, through: end, excluding: replica, within: coverage.covered)
+    guard let run = try space.feed(request, maximumBytes: ProtocolLimits.maximumSegmentBytes) else { return false }
+    head = max(head, run.through)
+    try writer.append(.feed(Feed(segment: run, head: head)))
+    after = run.through
+    commits += try run.records.commits().count
+    changes += run.changeCount
+    return true
   }
 }
 

@@ -7,6 +7,10 @@ import KVProtocol
 struct OutboundFeed: Sendable {
   /// Bytes the replica still takes; a feed may overdraw it.
   var credit = 0
+  /// What the replica has.
+  var coverage = SentCoverage()
+  /// Goes out once everything through its version has been fed.
+  var page: SnapshotPage?
   /// Read from the storage through here.
   var readThrough: Version = 0
   /// Sent through here: where the replica's cursor will be.
@@ -58,6 +62,13 @@ extension HubSession {
     pumpFeed()
   }
 
+  mutating func read(_ page: SnapshotPage) {
+    outbound.isReading = false
+    head = max(head, page.position.version)
+    outbound.page = page
+    pumpFeed()
+  }
+
   mutating func headMoved(_ version: Version) {
     outbound.isReading = false
     head = max(head, version)
@@ -73,19 +84,52 @@ extension HubSession {
   mutating func pumpFeed() {
     guard case .open = phase, mode.contains(.pull), mayBegin else { return }
     releaseHeldFeed()
+    releasePage()
     guard !outbound.isReading, outbound.held?.records.isEmpty ?? true else { return }
-    outbound.isReading = true
-    actions.append(
-      .read(after: outbound.readThrough, excluding: replica, maximumBytes: outbound.segmentBytes))
+    if outbound.page == nil, let missing = outbound.coverage.missing.intervals.first {
+      outbound.isReading = true
+      actions.append(
+        .readPage(
+          missing, for: replica, deletions: outbound.coverage.wantsDeletions, maximumBytes: outbound.segmentBytes))
+    } else if outbound.page == nil || isFeedBehindPage {
+      outbound.isReading = true
+      let request = FeedRequest(
+        after: outbound.readThrough, through: outbound.page?.position.version, excluding: replica,
+        within: outbound.coverage.covered)
+      actions.append(.read(request, maximumBytes: outbound.segmentBytes))
+    }
+  }
+
+  /// A replica that has nothing needs no feed before its first page.
+  private var isFeedBehindPage: Bool {
+    guard let page = outbound.page else { return false }
+    return !outbound.coverage.covered.isEmpty && outbound.readThrough < page.position.version
+  }
+
+  private var maySendFeed: Bool {
+    !inbound.isAdmitting && outbound.credit > 0 && outbound.unsentMessages < OutboundFeed.maximumUnsentMessages
+  }
+
+  private mutating func releasePage() {
+    guard let snapshot = outbound.page, maySendFeed, !isFeedBehindPage, outbound.held?.records.isEmpty ?? true else {
+      return
+    }
+    outbound.page = nil
+    outbound.held = nil
+    outbound.readThrough = snapshot.position.version
+    outbound.sentThrough = snapshot.position.version
+    outbound.coverage.sent(snapshot.interval)
+    let page = Page(snapshot: snapshot, head: max(head, snapshot.position.version))
+    outbound.credit -= page.chargedBytes
+    outbound.unsentMessages += 1
+    actions.append(.send(.page(page)))
   }
 
   mutating func releaseHeldFeed() {
-    guard let held = outbound.held, !inbound.isAdmitting, outbound.credit > 0,
-      outbound.unsentMessages < OutboundFeed.maximumUnsentMessages
-    else { return }
-    // A cursor that only passes the replica's own commits can wait until it pushes no more: each move costs it a
-    // durable step.
-    guard !held.records.isEmpty || inbound.waiting.isEmpty else { return }
+    guard let held = outbound.held, maySendFeed else { return }
+    // A cursor that only passes the replica's own commits can wait until it pushes no more, or until a page moves it: each
+    // move costs it a durable step.
+    guard !held.records.isEmpty || inbound.waiting.isEmpty && outbound.page == nil else { return }
     let feed = Feed(segment: held, head: max(head, held.through))
     outbound.held = nil
     outbound.sentThrough = held.through

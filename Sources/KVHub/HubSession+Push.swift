@@ -21,6 +21,8 @@ struct InboundPushes: Sendable {
   var unconfirmed: [(version: Version, bytes: Int)] = []
   var unconfirmedBytes = 0
   var waiting: [Push] = []
+  /// The keys that the replica had when it read those pushes, by the pages it had applied.
+  var coverages: [(pages: UInt32, coverage: Coverage)] = []
   /// What is being admitted: where it ends and the credit it used.
   var admission: (through: Version, chargedBytes: Int)?
 
@@ -52,6 +54,12 @@ struct InboundPushes: Sendable {
     unconfirmed.removeFirst(count)
   }
 
+  /// Pushes come in the order in which pages were applied.
+  mutating func coverage(at pages: UInt32) -> Coverage {
+    coverages.removeAll { $0.pages < pages }
+    return coverages.first?.coverage ?? .none
+  }
+
   /// Takes the pushes that are admitted next: as many of those waiting as have the same cursor and follow one another,
   /// up to `ProtocolLimits.admissionBytes`, as one run.
   mutating func takeNext() -> (push: Push, chargedBytes: Int)? {
@@ -59,7 +67,7 @@ struct InboundPushes: Sendable {
     var charged = run.chargedBytes
     var count = 1
     for next in waiting.dropFirst() {
-      guard next.cursor == run.cursor, next.segment.after == run.segment.through,
+      guard next.cursor == run.cursor, next.pages == run.pages, next.segment.after == run.segment.through,
         run.segment.records.count + next.segment.records.count <= ProtocolLimits.admissionBytes
       else { break }
       run.segment.records.append(contentsOf: next.segment.records)
@@ -88,6 +96,10 @@ extension HubSession {
           "a push begins after version \(push.segment.after), and the hub expects what follows \(expected)"))
     }
     do throws(ProtocolError) { try push.segment.check(pushedBy: replica) } catch { return reject(error) }
+    guard let coverage = outbound.coverage.applied(push.pages) else {
+      return reject(.violation("a push claims that more pages were applied than were sent"))
+    }
+    if inbound.coverages.last?.pages != push.pages { inbound.coverages.append((push.pages, coverage)) }
     inbound.credit -= push.chargedBytes
     if inbound.credit <= inbound.window / 2 { inbound.isWindowUsed = true }
     inbound.receivedThrough = max(inbound.receivedThrough, push.segment.through)
@@ -121,10 +133,9 @@ extension HubSession {
   mutating func admitNext() {
     guard !inbound.isAdmitting, mayBegin, let (push, charged) = inbound.takeNext() else { return }
     inbound.admission = (push.segment.through, charged)
-    actions.append(
-      .admit(
-        PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0),
-        replica: replica, confirmed: inbound.confirmed))
+    var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
+    segment.coverage = inbound.coverage(at: push.pages)
+    actions.append(.admit(segment, replica: replica, confirmed: inbound.confirmed))
   }
 
   mutating func admitted(_ acknowledgement: Acknowledgement) {

@@ -1,14 +1,16 @@
 // One replica's session, as a value: events in, actions out. No I/O, no clock, no randomness.
 //
 // Invariants:
-// - At most one admission, one feed read or wait, and one rows read are under way. The shell answers each such action
+// - At most one admission, one read of a feed or of a page, or wait, and one rows read are under way. The shell answers each such action
 //   with exactly one event.
 // - At most one page of rows is read or on its way to the socket, and one more is asked for.
 // - Pushes are admitted in the order they came; while one admission is under way the next pushes are taken in, within
 //   the credit that was granted. Credit is granted again when a push has been decided, never earlier.
 // - A feed that was read while an admission was under way goes out after that admission's acknowledgement: the feed may
 //   hold commits newer than the one acknowledged.
-// - A feed goes out only with credit, and begins where the one before ended.
+// - A feed goes out only with credit, and begins where the one before ended. Of the keys that the replica does not have,
+//   nothing is fed.
+// - A page goes out when all of its version was fed and nothing beyond it: the replica has all its keys at one version.
 // - After `.close` no action follows, and no event matters.
 
 package import KVLog
@@ -31,6 +33,8 @@ package struct HubSession: Sendable {
     case restored(RestorationOutcome)
     /// Answers `.read`; `nil`: nothing after it.
     case read(CommitSegment?)
+    /// Answers `.readPage`.
+    case page(SnapshotPage)
     /// Answers `.awaitHead`.
     case headMoved(Version)
     /// Answers `.readRows`.
@@ -43,7 +47,7 @@ package struct HubSession: Sendable {
     case failed(HubStorageError)
     /// So many bytes more may be on their way here: as many as `windowWish` asked for, or fewer.
     case windowGrew(bytes: Int)
-    /// A feed message is on its way.
+    /// A feed message or a page is on its way.
     case feedSent
     /// A page of rows or a preview is on its way.
     case rowsSent
@@ -60,7 +64,8 @@ package struct HubSession: Sendable {
     case establish(outboundFrameBytes: Int)
     case admit(PushSegment, replica: Identity, confirmed: Version)
     case restore(Restoration)
-    case read(after: Version, excluding: Identity, maximumBytes: Int)
+    case read(FeedRequest, maximumBytes: Int)
+    case readPage(KeyInterval, for: Identity, deletions: Bool, maximumBytes: Int)
     case awaitHead(beyond: Version)
     case readRows(after: [UInt8]?, maximumBytes: Int)
     case preview(PreviewRequest, excluding: Identity)
@@ -144,6 +149,7 @@ package struct HubSession: Sendable {
     case .admitted(let acknowledgement): admitted(acknowledgement)
     case .restored(let outcome): restored(outcome)
     case .read(let segment): read(segment)
+    case .page(let page): read(page)
     case .headMoved(let version): headMoved(version)
     case .rows(let rows): actions.append(.send(.rows(rows)))
     case .previewed(let preview): actions.append(.send(.preview(preview)))
@@ -256,10 +262,14 @@ package struct HubSession: Sendable {
     welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
     welcome.appliedKind = progress?.digestKind ?? .log
     welcome.credit = configuration.windowBytes
+    let coverage = SentCoverage(hello, state)
+    welcome.covered = coverage.covered
+    welcome.retentionSeconds = state.retentionSeconds
     actions.append(.establish(outboundFrameBytes: hello.maximumFrameBytes))
     actions.append(.send(.welcome(welcome)))
+    if mode.contains(.pull) { outbound = OutboundFeed(after: welcome.common.version, credit: hello.credit) }
+    outbound.coverage = coverage
     if mode.contains(.pull) {
-      outbound = OutboundFeed(after: welcome.common.version, credit: hello.credit)
       pumpFeed()
     }
     if isShuttingDown { sayGoodbye() }

@@ -6,13 +6,15 @@ package import KVProtocol
 extension HubSpace {
   /// Looks through the feed from where the request says, as far as its limits allow. Blocks like `feed`.
   package func preview(_ request: PreviewRequest, excluding replica: Identity) throws -> Preview {
+    if let interval = request.interval { return try preview(snapshotOf: interval, wantsKeys: request.wantsKeys) }
     var preview = Preview(through: request.after, head: 0)
     var candidates: [(version: Version, key: Preview.Key)] = []
     let limit =
       request.wantsKeys ? ProtocolLimits.previewedBytesWithKeys : ProtocolLimits.previewedBytes
     var bytes = 0
     while bytes < limit,
-      let run = try feed(after: preview.through, excluding: replica, maximumBytes: ProtocolLimits.segmentBytes)
+      let run = try feed(
+        FeedRequest(after: preview.through, excluding: replica), maximumBytes: ProtocolLimits.segmentBytes)
     {
       bytes += run.records.count
       preview.through = run.through
@@ -23,6 +25,29 @@ extension HubSpace {
     if !candidates.isEmpty {
       let newest = try versions(of: candidates.map(\.key.key))
       preview.keys = zip(candidates, newest).compactMap { $0.version == $1 ? $0.key : nil }
+    }
+    return preview
+  }
+}
+
+extension HubSpace {
+  private func preview(snapshotOf interval: KeyInterval, wantsKeys: Bool) throws -> Preview {
+    let limit = wantsKeys ? ProtocolLimits.previewedBytesWithKeys : ProtocolLimits.previewedBytes
+    let page = try page(of: interval, for: .zero, deletions: false, maximumBytes: limit)
+    var preview = Preview(through: page.position.version, head: page.position.version)
+    if page.interval.end != interval.end { preview.end = page.interval.end }
+    guard let commit = try page.commit() else { return preview }
+    let bytes = page.record.bytes
+    preview.changes = commit.header.changeCount
+    preview.segments = 1 + page.record.count / ProtocolLimits.segmentBytes
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      preview.bytes += change.key.count + change.value.count
+      guard wantsKeys else { continue }
+      preview.keys.append(
+        Preview.Key(
+          key: bytes.extracting(change.key).copied(), hash: checksum128(bytes.extracting(change.value)),
+          isDeletion: false))
     }
     return preview
   }

@@ -7,7 +7,7 @@
 // - *Exactly once.* `admit` decides every commit of a replica once, in the order of the replica's versions. What was
 //   decided is stored in the same atomic, durable step as its effects.
 // - *Admission.* A commit is stale if a row of one of its keys was last written by another replica at a version beyond
-//   the push's cursor; a stale commit is consumed and not applied, and becomes an exception that names the newest such
+//   what its author had seen of the key: the push's cursor within its coverage, nothing elsewhere. A stale commit is consumed and not applied, and becomes an exception that names the newest such
 //   version. One that the push names among its refusals is consumed too, and becomes an exception with that reason,
 //   whatever it met. Any other is applied whole. Commits of one push that precede it count.
 // - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
@@ -50,6 +50,9 @@ package protocol HubSpace: Sendable {
   /// The oldest cursor that `feed` can continue from.
   func retentionFloor() throws -> Version
 
+  /// For how many seconds what was fed once is surely kept for those who were not fed it; 0: for ever.
+  var retentionSeconds: UInt64 { get }
+
   /// The digest at a version; `nil` if that lies beyond the head or below the retention floor.
   func digest(at version: Version) throws -> Digest?
 
@@ -85,9 +88,14 @@ package protocol HubSpace: Sendable {
   /// Returns once durable. A failure has changed nothing, as with `admit`.
   func restore(_ restoration: Restoration) async throws -> RestorationOutcome
 
-  /// The commits after `version` that were not made by `replica`, as far as `maximumBytes` goes, or one commit if that
-  /// is larger; `through` also covers those left out, so `records` may be empty. `nil` at the head.
-  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment?
+  /// The commits that the request is for, as far as `maximumBytes` goes, or one commit if that is larger; `through` also
+  /// covers those left out, so `records` may be empty. `nil` at the head, or at the request's end.
+  func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?
+
+  /// The rows from the beginning of `interval` on in key order, at the head, those deleted only with `deletions`: as far as
+  /// `maximumBytes` goes, or one row if that is larger. Its interval ends behind its last row, or where `interval` does when
+  /// that was all. What it says of `replica` is of the same moment.
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
 
   /// Waits until the head is beyond `version`; gives the head.
   func advance(beyond version: Version) async throws -> Version
@@ -97,6 +105,28 @@ package protocol HubSpace: Sendable {
 
   /// The versions of the newest changes of these keys, deletions too; `nil` where there is none.
   func versions(of keys: [[UInt8]]) throws -> [Version?]
+}
+
+extension HubSpace {
+  package var retentionSeconds: UInt64 { 0 }
+}
+
+/// What a replica is to be fed of a space.
+package struct FeedRequest: Hashable, Sendable {
+  package var after: Version
+  /// nil: to the head.
+  package var through: Version?
+  /// Whose commits are left out.
+  package var replica: Identity
+  /// Of each commit, only the changes of these keys.
+  package var coverage: Coverage
+
+  package init(after: Version, through: Version? = nil, excluding replica: Identity, within coverage: Coverage = .all) {
+    self.after = after
+    self.through = through
+    self.replica = replica
+    self.coverage = coverage
+  }
 }
 
 /// Why a storage did not do what it was asked for.

@@ -21,6 +21,7 @@ final class InMemorySpace: HubSpace {
     /// The version it had before the space was restored; 0: it was written since.
     var formerVersion: Version = 0
     var origin: Identity
+    var time: HybridTime
     /// `nil`: deleted.
     var value: [UInt8]?
   }
@@ -50,6 +51,8 @@ final class InMemorySpace: HubSpace {
     var waiters: [Waiter] = []
     var nextID: UInt64 = 0
     var isClosed = false
+    /// What came before is still there, and no longer given to anybody.
+    var floor: Version = 0
 
     var head: Version { Version(commits.count) }
   }
@@ -66,12 +69,21 @@ final class InMemorySpace: HubSpace {
     state.withLock { Position(identity: $0.epoch, version: $0.head, digest: $0.digests[$0.commits.count]) }
   }
 
-  func retentionFloor() -> Version { 0 }
+  func retentionFloor() -> Version { state.withLock { $0.floor } }
+
+  /// Forgets the commits through `version`, and the deletions among them that still stand.
+  func truncate(through version: Version) {
+    state.withLock { state in
+      state.floor = max(state.floor, min(version, state.head))
+      let floor = state.floor
+      state.rows = state.rows.filter { $0.value.value != nil || $0.value.version > floor }
+    }
+  }
 
   func formerEpochs() -> [Position] { state.withLock { $0.formerEpochs.map(\.position) } }
 
   func digest(at version: Version) -> Digest? {
-    state.withLock { version <= $0.head ? $0.digests[Int(version)] : nil }
+    state.withLock { version >= $0.floor && version <= $0.head ? $0.digests[Int(version)] : nil }
   }
 
   func progress(of replica: Identity) -> ReplicaProgress? {
@@ -82,20 +94,55 @@ final class InMemorySpace: HubSpace {
     try state.withLock { try $0.owners.claim(replica, by: principal).owner }
   }
 
-  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) -> CommitSegment? {
-    state.withLock { state in
-      guard version < state.head else { return nil }
-      var feed = CommitSegment(after: version, through: version, digest: .zero, records: [], changeCount: 0)
-      for commit in state.commits[Int(version)...] {
-        if commit.origin != replica {
+  func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
+    try state.withLock { state in
+      let start = request.after
+      let end = min(request.through ?? state.head, state.head)
+      guard start < end else { return nil }
+      guard start >= state.floor || request.coverage.isEmpty else {
+        throw HubStorageError.failed("version \(start + 1) is no longer kept")
+      }
+      var feed = CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0)
+      for commit in state.commits[Int(start)..<Int(end)] {
+        if commit.origin != request.replica {
           if !feed.records.isEmpty, feed.records.count + commit.record.count > maximumBytes { break }
-          feed.records.append(contentsOf: commit.record)
-          feed.changeCount += commit.changeCount
+          let bytes = commit.record.bytes
+          var records = RecordCursor(over: bytes)
+          while let record = try records.next(in: bytes) {
+            let view = try CommitView(payload: record.payload, in: bytes)
+            try feed.append(view, record: record.record, within: request.coverage, in: bytes)
+          }
         }
         feed.through += 1
       }
       feed.digest = state.digests[Int(feed.through)]
       return feed
+    }
+  }
+
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) -> SnapshotPage {
+    state.withLock { state in
+      let position = Position(identity: state.epoch, version: state.head, digest: state.digests[state.commits.count])
+      var page = SnapshotPage(
+        position: position, applied: state.progress[replica]?.lastApplied ?? 0, interval: interval, record: [])
+      let range = Coverage([interval])
+      var rows = RowsBuilder()
+      let live = state.rows.filter { row in
+        guard deletions || row.value.value != nil else { return false }
+        let key = row.key
+        return range.contains(key.bytes)
+      }
+      for (key, row) in live.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        guard rows.byteCount < maximumBytes else { break }
+        let value = row.value ?? []
+        rows.append(
+          key: key.bytes, value: value.bytes, isDeletion: row.value == nil,
+          RowOrigin(serverVersion: row.version, time: row.time, author: row.origin))
+        page.interval.end = key + [0]
+      }
+      if rows.count == live.count { page.interval.end = interval.end }
+      if !rows.isEmpty { page.record = rows.record(of: position) }
+      return page
     }
   }
 
@@ -273,7 +320,8 @@ extension InMemorySpace.State {
       append(commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes))
       for change in changes {
         rows[change.key] = InMemorySpace.Row(
-          version: head, formerVersion: header.serverVersion, origin: header.origin, value: change.value)
+          version: head, formerVersion: header.serverVersion, origin: header.origin, time: header.time,
+          value: change.value)
       }
       author.lastApplied = header.originVersion
       author.digest = commit.mark(in: bytes)
@@ -302,7 +350,7 @@ extension InMemorySpace.State {
       else { preconditionFailure("a commit of the space can be read") }
       for change in changes {
         rows[change.key] = InMemorySpace.Row(
-          version: Version(index + 1), origin: commit.origin, value: change.value)
+          version: Version(index + 1), origin: commit.origin, time: view.header.time, value: change.value)
       }
     }
   }
@@ -322,7 +370,9 @@ extension InMemorySpace.State {
       }
       let changes = try changes(of: commit, in: push.segment.records)
       let newer = changes.compactMap { change -> Version? in
-        guard let row = rows[change.key], row.origin != progress.replica, row.version > push.cursor else { return nil }
+        let key = change.key
+        let seen = push.coverage.contains(key.bytes) ? push.cursor : 0
+        guard let row = rows[change.key], row.origin != progress.replica, row.version > seen else { return nil }
         return row.version
       }
       if let newest = newer.max() {
@@ -332,7 +382,8 @@ extension InMemorySpace.State {
       }
       append(commit, core: Array(push.segment.records[commit.core]), mark: commit.mark(in: bytes))
       for change in changes {
-        rows[change.key] = InMemorySpace.Row(version: head, origin: progress.replica, value: change.value)
+        rows[change.key] = InMemorySpace.Row(
+          version: head, origin: progress.replica, time: commit.header.time, value: change.value)
       }
     }
   }

@@ -8,6 +8,8 @@ package struct SpaceState: Hashable, Sendable {
   package var formerEpochs: [Identity] = []
   package var head: Position
   package var retentionFloor: Version
+  /// For how long the log surely keeps what it has; 0: for ever.
+  package var retentionSeconds: UInt64 = 0
   /// What the hub has decided of the replica; `nil`: it has never pushed.
   package var progress: ReplicaProgress?
   /// The newest of the replica's positions that is in this history; `nil`: the replica knows another space.
@@ -32,6 +34,7 @@ extension HubSpace {
     let former = try formerEpochs()
     var state = SpaceState(
       head: head, retentionFloor: try retentionFloor(), progress: progress, common: try common(hello, head, former))
+    state.retentionSeconds = retentionSeconds
     state.formerEpochs = former.map(\.identity)
     return state
   }

@@ -18,7 +18,7 @@ public import KVHub
 /// ```
 ///
 /// The directory is made if it does not exist. Spaces are opened when a replica first asks for them, and closed with
-/// the hub. Their log is kept whole, so that a replica may stay away for as long as it likes.
+/// the hub. Their log is kept whole, so that a replica may stay away for as long as it likes, unless a retention is set.
 public final class EmbeddedHubStorage: Sendable {
   typealias Opening = Task<EmbeddedSpace, any Error>
 
@@ -30,6 +30,8 @@ public final class EmbeddedHubStorage: Sendable {
   private let directory: HubDirectory
   private let createsSpaces: Bool
   private let maximumSpaces: Int
+  let retention: Duration?
+  let segmentBytes: Int
   private let lock: StoreLock
   private let state = Mutex(State())
 
@@ -37,14 +39,30 @@ public final class EmbeddedHubStorage: Sendable {
   /// more than `maximumSpaces`, as each that is open has some files, a thread and its caches; those that exist are served
   /// all the same.
   ///
+  /// With a `retention`, each space keeps the log of that time at least, and forgets what is older, in whole segments of
+  /// 64 MiB: a replica that stays away for longer gets a snapshot when it comes back. `nil`: it keeps all.
+  ///
   /// One process serves a directory at a time; the lock is held until the hub is shut down.
   ///
   /// Throws `StoreError`: `foreign`, `inUse`, `newerFormat`, `corrupt`, `notAllowed`, `full`, `noStore` (the directory
   /// above is missing), `system`.
-  public init(directory path: String, createsSpaces: Bool = true, maximumSpaces: Int = 256) throws {
+  public convenience init(
+    directory path: String, createsSpaces: Bool = true, maximumSpaces: Int = 256, retention: Duration? = nil
+  ) throws {
+    try self.init(
+      directory: path, createsSpaces: createsSpaces, maximumSpaces: maximumSpaces, retention: retention,
+      segmentBytes: Store.Options().segmentBytes)
+  }
+
+  package init(
+    directory path: String, createsSpaces: Bool = true, maximumSpaces: Int = 256, retention: Duration?,
+    segmentBytes: Int
+  ) throws {
     directory = HubDirectory(path: path)
     self.createsSpaces = createsSpaces
     self.maximumSpaces = maximumSpaces
+    self.retention = retention
+    self.segmentBytes = segmentBytes
     lock = try directory.open()
   }
 

@@ -11,13 +11,17 @@ final class EmbeddedSpace: HubSpace {
   private let owners: ReplicaOwnersFile
   private weak let storage: EmbeddedHubStorage?
 
+  let retentionSeconds: UInt64
+
   init(name: String, directory: HubDirectory, storage: EmbeddedHubStorage) async throws {
     self.name = name
     owners = ReplicaOwnersFile(directory.owners, space: name)
     self.storage = storage
     var options = Store.Options()
     // Replicas come back after any time; their cursors need the log behind them.
-    options.logRetention = .all
+    options.logRetention = storage.retention.map { .acknowledged(bytes: 0, age: $0) } ?? .all
+    options.segmentBytes = storage.segmentBytes
+    retentionSeconds = storage.retention.map { UInt64(max(1, $0.components.seconds)) } ?? 0
     store = try await Store.open(at: directory.space(name), options: options)
   }
 
@@ -59,8 +63,19 @@ final class EmbeddedSpace: HubSpace {
     do { return try await store.restore(restoration) } catch { throw translate(error) }
   }
 
-  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
-    try translated { try store.feedSegment(after: version, excluding: replica, maximumBytes: maximumBytes) }
+  func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
+    try translated {
+      try store.feedSegment(
+        after: request.after, through: request.through, excluding: request.replica, within: request.coverage,
+        maximumBytes: maximumBytes)
+    }
+  }
+
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
+  {
+    try translated {
+      try store.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
+    }
   }
 
   func advance(beyond version: Version) async throws -> Version {

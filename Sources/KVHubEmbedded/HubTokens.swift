@@ -27,6 +27,8 @@ public import KVHub
 public final class HubTokens: Sendable {
   /// More would make the list slow to write. What has expired or was revoked makes room.
   public static let maximumCount = 4_096
+  /// Spaces that a token may name.
+  public static let maximumSpaces = 256
 
   private enum List {
     /// None was ever created.
@@ -76,7 +78,7 @@ public final class HubTokens: Sendable {
       throw HubError(.invalidToken, "the holder's name has 1 to 128 bytes and no control characters; choose another")
     }
     if let spaces {
-      guard (1...ProtocolLimits.maximumScopes).contains(spaces.count), spaces.allSatisfy(SpaceName.isValid) else {
+      guard (1...Self.maximumSpaces).contains(spaces.count), spaces.allSatisfy(SpaceName.isValid) else {
         throw HubError(.invalidToken, "a token names 1 to 256 spaces, and \(SpaceName.rule)")
       }
     }

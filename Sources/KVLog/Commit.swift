@@ -8,7 +8,6 @@
 //     trailer  =                                                   nothing, unless a flag says so
 //              | *(serverVersion u64 | time u64 | author u16) | *author 16 | authors u16
 //                                                                  of rows: one entry for each change, in order
-//              | epoch 16 | version u64                            of an informed commit
 //
 // All integers little-endian, unaligned; `origin` is the sixteen bytes of an identity.
 
@@ -31,12 +30,9 @@ package struct CommitFlags: OptionSet, Hashable, Sendable {
   package static let rows = CommitFlags(rawValue: 8)
   /// Some changes of the commit were left out: they lie outside of what the replica has. Travels to that replica only.
   package static let excerpt = CommitFlags(rawValue: 16)
-  /// Its author had seen the hub's rows of all its keys at the version in the trailer, also of keys that it does not have
-  /// otherwise.
-  package static let informed = CommitFlags(rawValue: 32)
 
-  @inlinable static var known: UInt16 { 63 }
-  @inlinable static var withTrailer: UInt16 { 8 | 32 }
+  @inlinable static var known: UInt16 { 31 }
+  @inlinable static var withTrailer: UInt16 { 8 }
 }
 
 /// Everything about a commit but its changes.
@@ -118,7 +114,8 @@ package struct CommitView: Sendable {
       ? 0
       : try CommitTrailer.byteCount(
         CommitFlags(rawValue: flags), changeCount: changeCount, in: bytes, start + CommitLayout.headerBytes..<end)
-    guard changeCount <= (end - start - CommitLayout.headerBytes - trailerBytes) / ChangeEncoding.minimumByteCount else {
+    guard changeCount <= (end - start - CommitLayout.headerBytes - trailerBytes) / ChangeEncoding.minimumByteCount
+    else {
       throw LogFormatError(.cutShort, at: start + CommitLayout.changeCount)
     }
     header = CommitHeader(

@@ -24,6 +24,8 @@ package struct PushSegment: Hashable, Sendable {
   package var segment: CommitSegment
   /// The pull cursor when the run was read: what the replica had seen of the others.
   package var cursor: Version
+  /// The keys of which the cursor says what was seen. Of any other, nothing was.
+  package var coverage = Coverage.all
   /// All local changes of (after, through], those no longer shipped included: what the counters go down by when the
   /// run is acknowledged.
   package var localChanges: Int

@@ -16,7 +16,6 @@ package struct RowOrigin: Hashable, Sendable {
 
 package enum CommitTrailer {
   static let rowBytes = 18
-  static let informedBytes = 24
 
   /// What the trailer of a commit takes whose changes and trailer lie in `range`.
   package static func byteCount(
@@ -29,8 +28,6 @@ package enum CommitTrailer {
       guard range.count >= 2 else { throw LogFormatError(.cutShort, at: range.lowerBound) }
       let authors = Int(bytes.load(UInt16.self, at: range.upperBound - 2))
       count = changeCount * rowBytes + authors * 16 + 2
-    } else if flags.contains(.informed) {
-      count = informedBytes
     }
     guard count <= range.count else { throw LogFormatError(.cutShort, at: range.lowerBound) }
     return count
@@ -138,12 +135,13 @@ package struct RowsBuilder {
   }
 }
 
-extension CommitView {
-  /// What the author of an informed commit had seen; nil of any other.
-  package func seen(in bytes: RawSpan) -> (epoch: Identity, version: Version)? {
-    guard header.flags.contains(.informed) else { return nil }
-    return (
-      bytes.loadIdentity(at: trailer.lowerBound), bytes.load(UInt64.self, at: trailer.lowerBound + 16)
-    )
+extension CommitHeader {
+  /// The header as that of one of the commit's rows.
+  package func ofRow(_ origin: RowOrigin) -> CommitHeader {
+    var header = self
+    header.serverVersion = origin.serverVersion
+    header.time = origin.time
+    header.origin = origin.author
+    return header
   }
 }

@@ -27,5 +27,5 @@ package struct LogConfiguration: Sendable {
   }
 
   func path(_ name: String) -> String { directory + "/" + name }
-  func path(ofSegment firstVersion: Version) -> String { path(SegmentName.file(firstVersion)) }
+  package func path(ofSegment firstVersion: Version) -> String { path(SegmentName.file(firstVersion)) }
 }

@@ -17,6 +17,7 @@ package enum RecordKind: UInt8, Sendable {
   case incarnation = 6
   case rollback = 7
   case restored = 8
+  case subscription = 9
   case succession = 15
   case parked = 10
   case unparked = 11

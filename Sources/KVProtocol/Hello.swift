@@ -17,7 +17,9 @@
 //             maximumFrame      u32    the largest payload the replica accepts
 //             credit            u32    bytes of feed it accepts to begin with
 //             space             u8 count | bytes
-//             scopes            u16 count | *(u16 count | bytes)       none: everything
+//             covered           coverage   the keys of which the cursor says what the replica has
+//             missing           coverage   those of which it is to get a snapshot, in this order
+//             deletions         u8         1: with the keys that were deleted
 //             token             u16 count | bytes
 //             ignored                  what a newer protocol adds
 //
@@ -47,8 +49,12 @@ package struct Hello: Hashable, Sendable {
   package var cursorSpace = Identity.zero
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
-  /// Key prefixes the replica wants; empty: everything.
-  package var scopes: [[UInt8]] = []
+  /// The keys that the replica has everything of, up to its cursor…
+  package var covered = Coverage.all
+  /// …and those that it wants and has nothing of yet.
+  package var missing = Coverage.none
+  /// Whether a snapshot has to have deletions too: with changes pending, which may meet them.
+  package var wantsDeletions = false
   package var token: [UInt8] = []
 
   /// `shipped` is the replica's own version and digest; its identity must be `replica`.
@@ -94,13 +100,9 @@ extension Hello {
     let name = space.utf8.prefix(Int(UInt8.max))
     bytes.append(littleEndian: UInt8(name.count))
     bytes.append(contentsOf: name)
-    precondition(scopes.count <= ProtocolLimits.maximumScopes, "a session has at most 256 scopes")
-    bytes.append(littleEndian: UInt16(scopes.count))
-    for scope in scopes {
-      precondition(scope.count <= LogLimits.maximumKeyBytes, "a scope is a key's prefix: at most 511 bytes")
-      bytes.append(littleEndian: UInt16(scope.count))
-      bytes.append(contentsOf: scope)
-    }
+    covered.encode(to: &bytes)
+    missing.encode(to: &bytes)
+    bytes.append(wantsDeletions ? 1 : 0)
     precondition(token.count <= ProtocolLimits.maximumTokenBytes, "a token has at most 4,096 bytes")
     bytes.append(littleEndian: UInt16(token.count))
     bytes.append(contentsOf: token)
@@ -142,12 +144,12 @@ extension Hello {
     }
     (maximumFrameBytes, credit) = try reader.window(from: bytes)
     space = try reader.text(UInt8.self, atMost: Int(UInt8.max), from: bytes)
-    let scopeCount = try reader.read(UInt16.self, from: bytes)
-    guard scopeCount <= ProtocolLimits.maximumScopes else { throw LogFormatError(.overLimit, at: reader.offset) }
-    scopes = []
-    for _ in 0..<scopeCount {
-      let scope = try reader.counted(UInt16.self, atMost: LogLimits.maximumKeyBytes, from: bytes)
-      scopes.append(bytes.copied(scope))
+    covered = try Coverage(from: &reader, in: bytes)
+    missing = try Coverage(from: &reader, in: bytes)
+    wantsDeletions = try reader.read(UInt8.self, from: bytes) == 1
+    let count = covered.intervals.count + missing.intervals.count
+    guard count <= ProtocolLimits.maximumIntervals, covered.intersection(missing).isEmpty else {
+      throw LogFormatError(.overLimit, at: reader.offset)
     }
     token = bytes.copied(try reader.counted(UInt16.self, atMost: ProtocolLimits.maximumTokenBytes, from: bytes))
   }

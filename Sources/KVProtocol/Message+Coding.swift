@@ -22,7 +22,7 @@ import KVLog
 package struct EncodedMessage: Sendable {
   package let kind: MessageKind
   package let head: [UInt8]
-  /// The commit records of a push, a feed or a restore, shared with the message and not copied; empty otherwise.
+  /// The commit records of a push, a feed, a page or a restore, shared with the message and not copied; empty otherwise.
   package let body: [UInt8]
 
   package var byteCount: Int { head.count + body.count }
@@ -49,6 +49,9 @@ extension Message {
     case .feed(let feed):
       feed.encodeHead(to: &head)
       body = feed.segment.records
+    case .page(let page):
+      page.encodeHead(to: &head)
+      body = page.snapshot.record
     case .restore(let restore):
       restore.encodeHead(to: &head)
       body = restore.segment.records
@@ -126,6 +129,8 @@ extension Message {
       let exceptions = try CommitException.decodeList(from: &reader, in: bytes)
       try reader.end(of: bytes)
       return .acknowledgement(Acknowledgement(through: through, exceptions: exceptions, head: head))
+    case .page:
+      return .page(try Page(decoding: bytes))
     case .restored:
       return .restored(try Restored(decoding: bytes))
     case .credit:

@@ -1,7 +1,7 @@
 // The messages between a replica and a hub.
 //
 // Who sends what: hello, push, restore, rowsRequest, previewRequest, headRequest only the replica; welcome,
-// acknowledgement, feed, restored, rows, preview, head only the hub;
+// acknowledgement, feed, page, restored, rows, preview, head only the hub;
 // refuse, credit, ping, pong, goodbye both. The layout of each is written beside its type.
 
 package import KVLog
@@ -14,6 +14,7 @@ package enum Message: Hashable, Sendable {
   case push(Push)
   case acknowledgement(Acknowledgement)
   case feed(Feed)
+  case page(Page)
   /// The receiver of pushes or feeds takes this many bytes more.
   case credit(Int)
   /// Are you there? Answered by a pong with the same number.
@@ -42,6 +43,7 @@ package enum Message: Hashable, Sendable {
     case .push: .push
     case .acknowledgement: .acknowledgement
     case .feed: .feed
+    case .page: .page
     case .credit: .credit
     case .ping: .ping
     case .pong: .pong
@@ -63,6 +65,7 @@ package enum Message: Hashable, Sendable {
     switch self {
     case .push(let push): push.chargedBytes
     case .feed(let feed): feed.chargedBytes
+    case .page(let page): page.chargedBytes
     default: 0
     }
   }

@@ -15,6 +15,7 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   case goodbye = 12
   case restore = 13
   case restored = 14
+  case page = 15
   case previewRequest = 22
   case preview = 23
   /// In files only.
@@ -25,7 +26,7 @@ package enum MessageKind: UInt8, Sendable, CaseIterable {
   /// Whether a message of this kind may need more than one frame: it carries commits, exceptions or rows.
   package var mayBeFragmented: Bool {
     switch self {
-    case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored, .preview: true
+    case .welcome, .push, .acknowledgement, .feed, .rows, .restore, .restored, .preview, .page: true
     case .hello, .refuse, .credit, .ping, .pong, .rowsRequest, .goodbye, .previewRequest, .fileEnd, .headRequest, .head:
       false
     }

@@ -1,11 +1,14 @@
 // What a feed would bring, without bringing it: counts, and on request which keys it would change.
 //
-//     previewRequest = after u64 | wantsKeys u8 | zero 3
-//     preview        = through u64 | head u64 | commits u64 | changes u64 | bytes u64 | segments u32 | count u32 | *key
+//     previewRequest = after u64 | wantsKeys u8 | isSnapshot u8 | zero 2 | interval, as in a coverage, of a snapshot
+//     preview        = end (u16 count | bytes) | through u64 | head u64 | commits u64 | changes u64 | bytes u64 | segments u32 | count u32 | *key
 //     key            = hash 16 | isDeletion u8 | key (u16 count | key)         hash: XXH3-128 of the value; of nothing
 //                                                                              for a deletion
 //
-// A preview covers the hub's versions (after, through] without the replica's own commits; the next one begins where it
+// Of a snapshot, a preview covers the rows of the interval up to `end` (nothing: all of it), and `through` is the version that
+// they were read at.
+//
+// Any other covers the hub's versions (after, through] without the replica's own commits; the next one begins where it
 // ends, until `through` is the head. A key is listed with the newest change of it that the hub has, and only by the
 // preview that covers that one: over a whole feed each key comes once.
 
@@ -14,10 +17,13 @@ package import KVLog
 package struct PreviewRequest: Hashable, Sendable {
   package var after: Version
   package var wantsKeys: Bool
+  /// nil: of the feed.
+  package var interval: KeyInterval?
 
-  package init(after: Version, wantsKeys: Bool) {
+  package init(after: Version, wantsKeys: Bool, interval: KeyInterval? = nil) {
     self.after = after
     self.wantsKeys = wantsKeys
+    self.interval = interval
   }
 }
 
@@ -34,6 +40,8 @@ package struct Preview: Hashable, Sendable {
     }
   }
 
+  /// Where a snapshot goes on; nil: that was all.
+  package var end: [UInt8]?
   package var through: Version
   /// The hub's newest version when it was made.
   package var head: Version
@@ -54,21 +62,25 @@ package struct Preview: Hashable, Sendable {
 extension PreviewRequest {
   func encode(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: after)
-    bytes.append(littleEndian: UInt32(wantsKeys ? 1 : 0))
+    bytes.append(littleEndian: UInt32(wantsKeys ? 1 : 0) | (interval == nil ? 0 : 0x100))
+    interval?.encode(to: &bytes)
   }
 
   init(decoding bytes: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     after = try reader.read(UInt64.self, from: bytes)
     let flag = try reader.read(UInt32.self, from: bytes)
-    guard flag <= 1 else { throw LogFormatError(.badValue, at: reader.offset - 4) }
-    wantsKeys = flag == 1
+    guard flag & ~0x101 == 0 else { throw LogFormatError(.badValue, at: reader.offset - 4) }
+    wantsKeys = flag & 1 == 1
+    if flag & 0x100 != 0 { interval = try KeyInterval(from: &reader, in: bytes) }
     try reader.end(of: bytes)
   }
 }
 
 extension Preview {
   func encode(to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: UInt16(end?.count ?? 0))
+    bytes.append(contentsOf: end ?? [])
     for field in [through, head, UInt64(commits), UInt64(changes), UInt64(self.bytes)] {
       bytes.append(littleEndian: field)
     }
@@ -84,6 +96,8 @@ extension Preview {
 
   init(decoding bytes: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
+    let end = try reader.counted(UInt16.self, atMost: LogLimits.maximumKeyBytes + 1, from: bytes)
+    self.end = end.isEmpty ? nil : bytes.copied(end)
     through = try reader.read(UInt64.self, from: bytes)
     head = try reader.read(UInt64.self, from: bytes)
     commits = try reader.count(from: bytes)

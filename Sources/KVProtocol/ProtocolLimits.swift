@@ -58,7 +58,8 @@ package enum ProtocolLimits {
 
   /// A space's name is a directory's name on the hub: short, and the same on every file system.
   package static let maximumSpaceNameBytes = 64
-  package static let maximumScopes = 256
+  /// Ranges of keys in a hello: a page more or less splits one of them.
+  package static let maximumIntervals = 512
   /// Enough for a signed token; leaves room for scopes in the first frame.
   package static let maximumTokenBytes = 4 << 10
   /// The text of a refusal.

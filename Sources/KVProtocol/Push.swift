@@ -6,7 +6,7 @@
 //            cursor       u64    the replica's pull cursor when the run was read
 //            confirmed    u64    exceptions through this version are durably recorded; the hub may forget them
 //            changeCount  u32
-//            zero         u32
+//            pages        u32    pages of a snapshot that it had applied in this session when the run was read
 //            records             commit records of the replica's log
 
 package import KVLog
@@ -15,6 +15,8 @@ package struct Push: Hashable, Sendable {
   package var segment: CommitSegment
   package var cursor: Version
   package var confirmed: Version
+  /// So many pages of the session were applied when the run was read, if not more.
+  package var pages: UInt32 = 0
 
   package init(segment: CommitSegment, cursor: Version, confirmed: Version) {
     self.segment = segment
@@ -36,7 +38,7 @@ extension Push {
     bytes.append(littleEndian: cursor)
     bytes.append(littleEndian: confirmed)
     bytes.append(littleEndian: UInt32(segment.changeCount))
-    bytes.append(littleEndian: UInt32(0))
+    bytes.append(littleEndian: pages)
   }
 
   init(head: RawSpan, records: [UInt8]) throws(LogFormatError) {
@@ -47,7 +49,7 @@ extension Push {
     cursor = try reader.read(UInt64.self, from: head)
     confirmed = try reader.read(UInt64.self, from: head)
     let changeCount = Int(try reader.read(UInt32.self, from: head))
-    guard try reader.read(UInt32.self, from: head) == 0 else { throw LogFormatError(.notZero, at: reader.offset - 4) }
+    pages = try reader.read(UInt32.self, from: head)
     segment = CommitSegment(
       after: after, through: through, digest: digest, records: records, changeCount: changeCount)
   }

@@ -17,14 +17,12 @@ package struct RefusalCode: RawRepresentable, Hashable, Sendable {
   package static let unknownSpace = RefusalCode(rawValue: 3)
   package static let notAuthorized = RefusalCode(rawValue: 4)
   package static let codecUnsupported = RefusalCode(rawValue: 5)
-  package static let scopesUnsupported = RefusalCode(rawValue: 6)
   /// The space is not the one that the replica synchronised with before: another epoch.
   package static let differentEpoch = RefusalCode(rawValue: 7)
   /// The hub no longer has what this replica once got from it or gave to it.
   package static let hubRestored = RefusalCode(rawValue: 8)
   /// The replica no longer has what the hub once got from it, or it is a copy of another one.
   package static let replicaRestored = RefusalCode(rawValue: 9)
-  package static let belowRetentionFloor = RefusalCode(rawValue: 10)
   /// A push does not begin where the last one ended.
   package static let gap = RefusalCode(rawValue: 11)
   /// A message that breaks the rules.

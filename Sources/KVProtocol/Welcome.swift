@@ -13,9 +13,13 @@
 //               commonDigest    16
 //               headVersion     u64    the hub's newest version
 //               headDigest      16
-//               retentionFloor  u64    the oldest cursor that can be continued from
+//               retentionFloor  u64    the oldest cursor that can be continued from; from an older one, with a snapshot
+//               retention       u64    seconds for which the hub surely keeps what a cursor needs to be continued from;
+//                                      0: for ever
 //               maximumFrame    u32
 //               credit          u32    bytes of push the hub accepts to begin with
+//               covered         coverage: what the hub goes on feeding; nothing if the log no longer has what follows on
+//                               what the replica has: then it begins again, with a snapshot
 //               unconfirmed     exceptions beyond the hello's shipped version, as in an acknowledgement
 //               ignored                what a newer protocol adds
 
@@ -35,8 +39,11 @@ package struct Welcome: Hashable, Sendable {
   package var space: Identity
   /// The newest of the replica's hub positions that is in the hub's history too; its identity is the epoch.
   package var common: Position
+  /// What the hub goes on feeding: what the replica has, or nothing if that is too old.
+  package var covered = Coverage.all
   package var unconfirmed: [CommitException]
   package var retentionFloor: Version
+  package var retentionSeconds: UInt64 = 0
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
 
@@ -73,8 +80,10 @@ extension Welcome {
     bytes.append(littleEndian: head.version)
     bytes.append(head.digest)
     bytes.append(littleEndian: retentionFloor)
+    bytes.append(littleEndian: retentionSeconds)
     bytes.append(littleEndian: UInt32(clamping: maximumFrameBytes))
     bytes.append(littleEndian: UInt32(clamping: credit))
+    covered.encode(to: &bytes)
     CommitException.encode(unconfirmed, to: &bytes)
   }
 
@@ -92,7 +101,9 @@ extension Welcome {
     let version = try reader.read(UInt64.self, from: bytes)
     head = Position(identity: epoch, version: version, digest: try reader.digest(from: bytes))
     retentionFloor = try reader.read(UInt64.self, from: bytes)
+    retentionSeconds = try reader.read(UInt64.self, from: bytes)
     (maximumFrameBytes, credit) = try reader.window(from: bytes)
+    covered = try Coverage(from: &reader, in: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
   }
 }

@@ -156,13 +156,18 @@ struct Comparer {
   private func compare(
     _ page: Rows, after: [UInt8]?, through: [UInt8]?, at version: Version
   ) throws -> (difference: Comparison.Difference?, keys: Int)? {
-    var remaining = page.rows[...]
+    let covered = store.replicaState().covered
+    var remaining = page.rows.filter { row in
+      let key = row.key
+      return covered.contains(key.bytes)
+    }[...]
     var difference: Comparison.Difference?
     var keys = 0
     let range = KeyRange(from: after.map { $0 + [0] }, upTo: through.map { $0 + [0] })
     let isCurrent = try store.read { snapshot in
       guard try snapshot.version == version else { return false }
       try snapshot.forEach(in: range) { key, value in
+        guard covered.contains(key) else { return true }
         guard let theirs = remaining.first else {
           difference = Comparison.Difference(key: key.copied(), kind: .missingOnHub)
           return false

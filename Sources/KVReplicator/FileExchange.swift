@@ -128,11 +128,15 @@ public struct FileExchange: Sendable {
     try await store.beginSession()
     defer { store.endSession() }
     var report = SyncReport()
+    var covered = Coverage.none
     while let message = try await blocking(path, { try reader.next() }) {
       try Task.checkCancellation()
       switch message {
-      case .welcome(let welcome): try await record(welcome, path, &report)
-      case .feed(let feed): try await apply(feed, reader.preamble.epoch, path, &report)
+      case .welcome(let welcome):
+        try await record(welcome, path, &report)
+        covered = welcome.covered
+      case .feed(let feed): try await apply(feed, within: covered, reader.preamble.epoch, path, &report)
+      case .page(let page): try await load(page, &covered, path, &report)
       default: break
       }
       progress(reader.byteCount + reader.offset, total)
@@ -171,6 +175,9 @@ public struct FileExchange: Sendable {
       state = try await store.rollBack(
         to: cursor, in: welcome.space, shipped: state.shipped, digest: state.shippedDigest)
     }
+    if welcome.covered.isEmpty, !state.covered.isEmpty, state.cursor?.version ?? 0 < welcome.retentionFloor {
+      state = try await store.lapse()
+    }
     guard welcome.lastApplied > state.shipped else { return }
     let shipped = state.shipped
     let (found, counts) = try await blocking(path) { [store] in
@@ -188,9 +195,13 @@ public struct FileExchange: Sendable {
     report.reoffered = outcome.reoffered
   }
 
-  private func apply(_ feed: Feed, _ epoch: Identity, _ path: String, _ report: inout SyncReport) async throws {
-    let cursor = store.replicaState().cursor?.version ?? 0
+  private func apply(
+    _ feed: Feed, within covered: Coverage, _ epoch: Identity, _ path: String, _ report: inout SyncReport
+  ) async throws {
+    let state = store.replicaState()
+    let cursor = state.cursor?.version ?? 0
     guard feed.segment.through > cursor else { return }
+    guard state.covered.subtracting(covered).isEmpty else { throw otherScopes(path) }
     guard feed.segment.after <= cursor else {
       throw StoreError(
         .replication,
@@ -202,6 +213,27 @@ public struct FileExchange: Sendable {
     report.pulledChanges += outcome.changes
     report.pulledBytes += outcome.bytes
     report.conflicts += outcome.conflicts
+  }
+
+  /// Applies a page of rows, unless a later state of its keys is here.
+  private func load(_ page: Page, _ covered: inout Coverage, _ path: String, _ report: inout SyncReport) async throws {
+    covered.insert(page.snapshot.interval)
+    let state = store.replicaState()
+    let isCovered = Coverage([page.snapshot.interval]).intersection(state.missing).isEmpty
+    guard !isCovered else { return }
+    guard page.snapshot.position.version >= state.cursor?.version ?? 0 else { throw otherScopes(path) }
+    let outcome = try await store.load(page.snapshot, policy: configuration.policy)
+    report.pulledCommits += outcome.commits
+    report.pulledChanges += outcome.changes
+    report.pulledBytes += outcome.bytes
+    report.conflicts += outcome.conflicts
+  }
+
+  private func otherScopes(_ path: String) -> StoreError {
+    StoreError(
+      .replication,
+      "the file answers what this store lacked at an earlier time. Export again, and have the hub answer that.",
+      path: path)
   }
 
   private func notOurs(_ path: String) -> StoreError {
@@ -251,6 +283,11 @@ struct AnswerCheck {
       guard through == nil || feed.segment.after == through else { throw .misplaced("a part is missing") }
       do throws(ProtocolError) { try feed.segment.checkFed() } catch { throw .misplaced("\(error)") }
       through = feed.segment.through
+    case (.some, .page(let page)):
+      guard page.snapshot.position.identity == preamble.epoch, through ?? 0 <= page.snapshot.position.version else {
+        throw .misplaced("a page does not fit what comes before it")
+      }
+      through = page.snapshot.position.version
     default: throw .misplaced("a \(message.kind) has no place in this file")
     }
   }

@@ -7,6 +7,7 @@
 
 import KVLog
 import KVProtocol
+import KVStore
 
 struct HeadFence: Sendable {
   /// Callers are numbered; so many have asked.
@@ -39,7 +40,7 @@ extension ReplicaSession {
 
   mutating func pumpFence() {
     guard configuration.mode.contains(.pull), !budget.isPausing else { return }
-    if let target = fence.head, pull.cursor >= target {
+    if let target = fence.head, pull.cursor >= target, state.missing.isEmpty {
       fence.reached = fence.asked
       fence.head = nil
     }

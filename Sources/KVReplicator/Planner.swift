@@ -88,6 +88,9 @@ struct Planner {
   private func addIncoming(
     to plan: inout SyncPlan, after cursor: Version, decided: Version, _ messages: inout InboundMessages.AsyncIterator
   ) async throws {
+    try await addSnapshot(to: &plan, decided: decided, &messages)
+    // Of what comes with a snapshot, no feed brings anything.
+    guard !store.replicaState().covered.isEmpty else { return }
     // The hub's head moves on while others write; what they write from now on is not waited for.
     let end = plan.hubVersion
     var after = cursor
@@ -103,6 +106,30 @@ struct Planner {
       plan.bytesToReceive += preview.bytes
       plan.segmentsToReceive += preview.segments
       plan.expectedConflicts += try store.conflictingKeys(preview.keys, decided: decided)
+    }
+  }
+}
+
+extension Planner {
+  /// What is missing comes as rows.
+  @concurrent
+  private func addSnapshot(
+    to plan: inout SyncPlan, decided: Version, _ messages: inout InboundMessages.AsyncIterator
+  ) async throws {
+    for interval in store.replicaState().missing.intervals {
+      var rest: KeyInterval? = interval
+      while let interval = rest {
+        let wantsKeys = store.replicaState().pendingChanges > 0
+        try await comparer.connection.send(
+          .previewRequest(PreviewRequest(after: 0, wantsKeys: wantsKeys, interval: interval)))
+        guard case .preview(let preview) = try await comparer.next(&messages) else { throw comparer.unexpected }
+        plan.changesToReceive += preview.changes
+        plan.bytesToReceive += preview.bytes
+        plan.segmentsToReceive += preview.segments
+        plan.expectedConflicts += try store.conflictingKeys(preview.keys, decided: decided)
+        rest = preview.end.map { KeyInterval(from: $0, end: interval.end) }
+        if let rest, rest.isEmpty || rest.from == interval.from { throw comparer.unexpected }
+      }
     }
   }
 }

@@ -6,6 +6,7 @@
 // - However small it is, each direction comes forward by one message of a commit at least.
 // - Paused, the session sends nothing more but answers and its goodbye, and asks for nothing.
 
+import KVLog
 import KVProtocol
 
 /// What a session may spend, and has spent.
@@ -35,7 +36,8 @@ extension ReplicaSession {
 
   /// The hub has more, and credit to send it.
   var expectsFeed: Bool {
-    configuration.mode.contains(.pull) && !budget.isPausing && pull.receivedThrough < head && pull.credit > 0
+    configuration.mode.contains(.pull) && !budget.isPausing && pull.credit > 0
+      && (pull.receivedThrough < head || !pull.missing.isEmpty)
       && !(budget.isOver && budget.receivedBytes > 0)
   }
 
@@ -63,7 +65,7 @@ extension ReplicaSession {
     budget.isPausing = true
     switch phase {
     case .connecting, .awaitingWelcome: leave()
-    case .becomingNewIncarnation, .rollingBack, .restoring, .checkingDigest, .open:
+    case .becomingNewIncarnation, .rollingBack, .lapsing, .restoring, .checkingDigest, .open:
       // Neither has been promised to anybody: both come again.
       push.held = nil
       pull.waiting = []
@@ -76,6 +78,13 @@ extension ReplicaSession {
   var isCut: Bool {
     guard budget.isLimited, isAtRest, !mayReadPush else { return false }
     return budget.isPausing || !expectsFeed
+  }
+
+  /// What is in flight comes again, and is found decided.
+  mutating func leaveAndBeginAgain() {
+    actions.append(.send(.goodbye))
+    phase = .ended
+    actions.append(.beginAgain)
   }
 
   mutating func leave() {

@@ -38,6 +38,9 @@ extension ReplicaSession {
     hello.positions = state.hubPositions
     hello.cursorSpace = state.hubSpace
     hello.credit = pull.credit
+    hello.covered = state.covered
+    if configuration.mode.contains(.pull) { hello.missing = state.missing }
+    hello.wantsDeletions = state.pendingChanges > 0
     return hello
   }
 
@@ -59,6 +62,11 @@ extension ReplicaSession {
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
     // What the hub feeds begins there, whatever has to be done before it can be applied.
     pull = InboundFeed(cursor: welcome.common.version, credit: pull.credit)
+    guard welcome.covered.isEmpty || welcome.covered == state.covered else {
+      return violation("it goes on with other keys than are here")
+    }
+    pull.covered = welcome.covered
+    pull.missing = state.missing.union(state.covered).subtracting(welcome.covered)
     goOn(from: welcome)
   }
 
@@ -96,13 +104,6 @@ extension ReplicaSession {
     let isSame = welcome.appliedDigest == state.shippedDigest || welcome.appliedKind == .commit
     guard welcome.lastApplied != state.shipped || isSame else { return .replicaRestored }
     if welcome.common.version < cursor || welcome.lastApplied < state.shipped { return .hubRestored }
-    if configuration.mode.contains(.pull), welcome.common.version < welcome.retentionFloor {
-      return .impossible(
-        ReplicatorError(
-          .belowRetentionFloor,
-          "this store has pulled through version \(welcome.common.version), and the hub keeps only what follows "
-            + "\(welcome.retentionFloor). Make a new replica."))
-    }
     let isProven = welcome.appliedKind == .log || welcome.lastApplied == 0
     return welcome.lastApplied > state.shipped || !isProven ? .ahead : .resume
   }
@@ -134,9 +135,7 @@ extension ReplicaSession {
 
   mutating func becameNewIncarnation(_ state: ReplicaState) {
     actions.append(.notify(.becameNewIncarnation(state.identity)))
-    actions.append(.send(.goodbye))
-    phase = .ended
-    actions.append(.beginAgain)
+    leaveAndBeginAgain()
   }
 
   // MARK: A hub that was restored
@@ -167,14 +166,15 @@ extension ReplicaSession {
       precondition(state.cursor?.identity == epoch && state.hubSpace == welcome.space, "the store follows the epoch")
       return goOn(from: welcome)
     }
-    actions.append(.send(.goodbye))
-    phase = .ended
-    actions.append(.beginAgain)
+    leaveAndBeginAgain()
   }
 
   /// What a hub lost that was restored comes first; everything else would be judged without it.
   private mutating func begin() {
-    guard state.isRestoring else { return open() }
+    guard state.isRestoring else {
+      let hasLapsed = configuration.mode.contains(.pull) && pull.covered != state.covered
+      return hasLapsed ? lapse() : open()
+    }
     // What is brought back goes on where it was.
     if budget.isPausing { return leave() }
     guard configuration.mode.contains(.push) else {
@@ -210,7 +210,7 @@ extension ReplicaSession {
     begin()
   }
 
-  private mutating func open() {
+  mutating func open() {
     phase = .open
     proceed()
   }

@@ -4,6 +4,19 @@ import KVLog
 import KVProtocol
 import KVStore
 
+/// What a hub feeds: what others write, and snapshots of what is missing.
+enum Arrival: Sendable {
+  case feed(Feed)
+  case page(Page)
+
+  var chargedBytes: Int {
+    switch self {
+    case .feed(let feed): feed.chargedBytes
+    case .page(let page): page.chargedBytes
+    }
+  }
+}
+
 /// Feeds between the hub and the store.
 struct InboundFeed: Sendable {
   /// Applied through here.
@@ -11,10 +24,19 @@ struct InboundFeed: Sendable {
   /// Received through here, without a gap.
   var receivedThrough: Version
   /// Received and not yet applied, with the credit that each used; bounded by the credit granted.
-  var waiting: [Feed] = []
+  var waiting: [Arrival] = []
+  /// The keys that the replica has, and those that it is to get, as far as pages were received…
+  var covered = Coverage.none
+  var missing = Coverage.none
+  /// …and how many of them were applied.
+  var pages: UInt32 = 0
+  /// Live keys that came with them.
+  var loadedKeys = 0
   /// Bytes the hub may still send; a feed may overdraw it.
   var credit: Int
   var isApplying = false
+  /// What is being applied is a page.
+  var isLoading = false
   /// The credit that what is being applied used.
   var applyingBytes = 0
 
@@ -24,23 +46,30 @@ struct InboundFeed: Sendable {
     receivedThrough = cursor
   }
 
-  /// The feeds that are applied next, as one run: as many as follow one another, up to so many bytes.
-  mutating func takeNext(atMost bytes: Int) -> CommitSegment? {
-    guard let first = waiting.first else { return nil }
-    var run = first.segment
-    applyingBytes = first.chargedBytes
+  /// What is applied next: a page, or as many feeds as follow one another, up to so many bytes, as one run.
+  mutating func takeNext(atMost bytes: Int) -> Arrival? {
+    guard case .feed(let first)? = waiting.first else {
+      guard let page = waiting.first else { return nil }
+      applyingBytes = page.chargedBytes
+      waiting.removeFirst()
+      return page
+    }
+    var run = first
+    applyingBytes = waiting[0].chargedBytes
     var count = 1
-    for next in waiting.dropFirst() {
-      guard run.records.count + next.segment.records.count <= bytes else { break }
-      run.records.append(contentsOf: next.segment.records)
-      run.changeCount += next.segment.changeCount
-      run.through = next.segment.through
-      run.digest = next.segment.digest
+    for arrival in waiting.dropFirst() {
+      guard case .feed(let next) = arrival, run.segment.records.count + next.segment.records.count <= bytes else {
+        break
+      }
+      run.segment.records.append(contentsOf: next.segment.records)
+      run.segment.changeCount += next.segment.changeCount
+      run.segment.through = next.segment.through
+      run.segment.digest = next.segment.digest
       applyingBytes += next.chargedBytes
       count += 1
     }
     waiting.removeFirst(count)
-    return run
+    return .feed(run)
   }
 }
 
@@ -59,8 +88,44 @@ extension ReplicaSession {
     budget.receivedBytes += feed.chargedBytes
     fedHead = max(fedHead, feed.head)
     pull.receivedThrough = feed.segment.through
-    pull.waiting.append(feed)
+    pull.waiting.append(.feed(feed))
     proceed()
+  }
+
+  mutating func receive(_ page: Page) {
+    guard configuration.mode.contains(.pull) else { return violation("a page came that was not asked for") }
+    // It comes again: the coverage has not grown.
+    if budget.isPausing { return }
+    let interval = page.snapshot.interval
+    let version = page.snapshot.position.version
+    guard pull.credit > 0 else { return violation("a page came without credit") }
+    guard page.snapshot.position.identity == epoch, let missing = pull.missing.intervals.first,
+      interval.from == missing.from, Coverage([interval]).subtracting(pull.missing).isEmpty,
+      version >= pull.receivedThrough
+    else { return violation("a page of version \(version) came that does not fit what is here") }
+    pull.credit -= page.chargedBytes
+    budget.receivedBytes += page.chargedBytes
+    fedHead = max(fedHead, page.head)
+    pull.covered.insert(interval)
+    pull.missing.remove(interval)
+    pull.receivedThrough = version
+    pull.waiting.append(.page(page))
+    proceed()
+  }
+
+  // MARK: Lapsed
+
+  /// The hub no longer has what follows on what is here.
+  mutating func lapse() {
+    phase = .lapsing
+    actions.append(.notify(.lapsed))
+    actions.append(.lapse)
+  }
+
+  mutating func lapsed(_ state: ReplicaState) {
+    guard case .lapsing = phase else { return }
+    self.state = state
+    open()
   }
 
   /// Begins the next write of the store if none is under way: decisions before feeds. A decision that came after a feed
@@ -74,9 +139,14 @@ extension ReplicaSession {
         .acknowledge(
           decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,
           localBytes: decision.localBytes, epoch: epoch))
-    } else if let run = pull.takeNext(atMost: ProtocolLimits.admissionBytes) {
+    } else if let next = pull.takeNext(atMost: ProtocolLimits.admissionBytes) {
       pull.isApplying = true
-      actions.append(.apply(run, epoch: epoch))
+      switch next {
+      case .feed(let run): actions.append(.apply(run.segment, epoch: epoch))
+      case .page(let page):
+        pull.isLoading = true
+        actions.append(.load(page.snapshot))
+      }
     }
   }
 
@@ -92,6 +162,12 @@ extension ReplicaSession {
     self.state = state
     pull.cursor = state.cursor?.version ?? 0
     count(outcome)
+    if pull.isLoading {
+      pull.isLoading = false
+      pull.pages += 1
+      pull.loadedKeys += outcome.changes
+      actions.append(.notify(.loadingSnapshot(keys: pull.loadedKeys)))
+    }
     let granted = regrant(pull.applyingBytes)
     pull.credit += granted
     if granted > 0 { actions.append(.send(.credit(granted))) }

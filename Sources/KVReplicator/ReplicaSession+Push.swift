@@ -36,6 +36,8 @@ struct OutboundPush: Sendable {
   /// Exceptions through this version are durably recorded here.
   var confirmed: Version
   var inFlight: [InFlight] = []
+  /// Pages that were applied when the last read began.
+  var pages: UInt32 = 0
   /// Read while there was no credit.
   var held: PushSegment?
   /// Bytes of pushes that wait for their turn at the socket, which itself holds some back.
@@ -92,6 +94,8 @@ extension ReplicaSession {
     }
     guard push.held == nil, !push.isReading, !isSettling, mayReadPush else { return }
     push.isReading = true
+    // A page may be applied while the log is read: to say less than is here is safe.
+    push.pages = pull.pages
     actions.append(
       .readPush(
         after: push.lookedThrough ?? push.sentThrough,
@@ -166,7 +170,8 @@ extension ReplicaSession {
   }
 
   private mutating func send(_ read: PushSegment) {
-    let message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
+    var message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
+    message.pages = push.pages
     push.credit -= message.chargedBytes
     push.unsentBytes += message.chargedBytes
     budget.sentBytes += message.chargedBytes

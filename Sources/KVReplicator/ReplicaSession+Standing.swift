@@ -18,9 +18,11 @@ extension ReplicaSession {
       shipped: push.confirmed, pushedChanges: report.pushedChanges, conflicts: report.conflicts, fence: fence.reached)
   }
 
-  /// Versions of the hub that are not here, as far as is known; 0 without pulling.
+  /// Versions of the hub that are not here, as far as is known: all of them while a snapshot is not here whole; 0 without
+  /// pulling.
   var remainingServerVersions: UInt64 {
     guard configuration.mode.contains(.pull) else { return 0 }
+    guard state.missing.isEmpty else { return head }
     let cursor = state.cursor?.version ?? 0
     return head > cursor ? head - cursor : 0
   }

@@ -36,7 +36,9 @@ struct ReplicaSession: Sendable {
     case pushRead(PushSegment?, state: ReplicaState)
     /// Answers `acknowledge`.
     case acknowledged(Acknowledged, state: ReplicaState)
-    /// Answers `apply`.
+    /// Answers `lapse`.
+    case lapsed(ReplicaState)
+    /// Answers `apply` and `load`.
     case applied(FeedOutcome, state: ReplicaState)
     /// Answers `awaitLocal`.
     case localAdvanced
@@ -50,6 +52,8 @@ struct ReplicaSession: Sendable {
     case fence(UInt64)
     /// The time that the session may take is over.
     case timeIsUp
+    /// The store's scopes are others.
+    case scopesChanged
     /// Ends the session once what is in flight is decided.
     case pause
     /// Ends the session when asked from outside.
@@ -71,6 +75,9 @@ struct ReplicaSession: Sendable {
     case readPush(after: Version, maximumBytes: Int)
     case acknowledge(Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity)
     case apply(CommitSegment, epoch: Identity)
+    case load(SnapshotPage)
+    /// What is here is too old to go on from: all of it is to be loaded again.
+    case lapse
     case awaitLocal(beyond: Version)
     /// Something that the program may want to know.
     case notify(SessionNotice)
@@ -112,6 +119,7 @@ struct ReplicaSession: Sendable {
     case becomingNewIncarnation
     /// With a welcome, the session goes on from that.
     case rollingBack(onward: Welcome?)
+    case lapsing
     /// What a restored hub has lost is brought back to it.
     case restoring
     case open
@@ -181,6 +189,7 @@ struct ReplicaSession: Sendable {
     case .restorationRecorded(let state): restorationRecorded(state)
     case .pushRead(let segment, let state): read(segment, state)
     case .acknowledged(let outcome, let state): recorded(outcome, state)
+    case .lapsed(let state): lapsed(state)
     case .applied(let outcome, let state): applied(outcome, state)
     case .localAdvanced:
       push.isAwaitingLocal = false
@@ -196,6 +205,7 @@ struct ReplicaSession: Sendable {
     case .tick(let silence, let elapsed, let receivedBytes): tick(silence, elapsed, receivedBytes)
     case .fence(let number): want(number)
     case .timeIsUp: runOut()
+    case .scopesChanged: if case .open = phase { leaveAndBeginAgain() }
     case .pause: pause()
     case .stop: leave()
     }
@@ -223,9 +233,8 @@ struct ReplicaSession: Sendable {
     case (_, .refuse(let refusal)): if !isMending { end(ReplicatorError(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.
-    case (.open, .feed(let feed)), (.checkingDigest, .feed(let feed)), (.rollingBack, .feed(let feed)),
-      (.restoring, .feed(let feed)), (.becomingNewIncarnation, .feed(let feed)):
-      receive(feed)
+    case (_, .feed(let feed)) where isWelcomed: receive(feed)
+    case (_, .page(let page)) where isWelcomed: receive(page)
     case (_, .restored(let restored)): receive(restored)
     case (.open, .credit(let bytes)):
       guard bytes > 0, bytes <= ProtocolLimits.maximumCredit - max(0, push.credit) else {
@@ -315,7 +324,7 @@ struct ReplicaSession: Sendable {
   /// At rest, nothing is left to be read that may be pushed, and what was fed is all the hub had.
   private var isComplete: Bool {
     guard isAtRest, !mayReadMore else { return false }
-    return !configuration.mode.contains(.pull) || pull.cursor >= head
+    return !configuration.mode.contains(.pull) || (pull.cursor >= head && state.missing.isEmpty)
   }
 
   /// Hub and store have nothing left for each other, as far as is known here. A live session goes on.

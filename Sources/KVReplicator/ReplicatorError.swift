@@ -41,8 +41,6 @@ public struct ReplicatorError: Error, Sendable, Hashable, CustomStringConvertibl
     case hubRestored
     /// This store was restored or copied: the hub has more of it than it has itself, or something else.
     case replicaRestored
-    /// The hub no longer has the commits that this replica still needs.
-    case belowRetentionFloor
     /// The other side does not follow the protocol.
     case protocolViolation
     /// The hub answers, and does not do what is its turn. Trying again can help.
@@ -80,7 +78,7 @@ extension ReplicatorError {
   init(_ refusal: Refusal) {
     let code: Code =
       switch refusal.code {
-      case .unsupportedProtocol, .codecUnsupported, .scopesUnsupported: .unsupported
+      case .unsupportedProtocol, .codecUnsupported: .unsupported
       case .invalidSpaceName: .invalidSpace
       case .unknownSpace: .unknownSpace
       case .storageFull: .hubFull
@@ -89,7 +87,6 @@ extension ReplicatorError {
       case .differentEpoch: .differentHub
       case .hubRestored: .hubRestored
       case .replicaRestored: .replicaRestored
-      case .belowRetentionFloor: .belowRetentionFloor
       default: refusal.code.isTransient ? .unavailable : .protocolViolation
       }
     self.init(code, refusal.message)

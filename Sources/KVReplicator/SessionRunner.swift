@@ -60,6 +60,8 @@ final class SessionRunner: Sendable {
 
   /// How often the program is told how far the session is.
   private static let progressInterval = Duration.milliseconds(100)
+  /// How soon other scopes are noticed.
+  private static let scopesInterval = Duration.milliseconds(500)
   /// How long the last words may take.
   private static let farewell = Duration.seconds(1)
 
@@ -114,6 +116,7 @@ final class SessionRunner: Sendable {
         group.addTask { await self.transmit() }
         group.addTask { await self.keepTime() }
         group.addTask { await self.watchForPause() }
+        group.addTask { await self.watchScopes() }
         if let deadline = surroundings.deadline { group.addTask { await self.watchForEnd(at: deadline) } }
         handle(.connected)
         surroundings.catchUps.serve { [weak self] number in self?.handle(.fence(number)) }
@@ -296,6 +299,15 @@ final class SessionRunner: Sendable {
     if !Task.isCancelled { handle(.pause) }
   }
 
+  /// Another process may change them too.
+  private func watchScopes() async {
+    let scopes = store.replicaState().scopes
+    while store.replicaState().scopes == scopes {
+      do { try await Task.sleep(for: Self.scopesInterval) } catch { return }
+    }
+    handle(.scopesChanged)
+  }
+
   private func watchForEnd(at deadline: ContinuousClock.Instant) async {
     do { try await Task.sleep(until: deadline, clock: .continuous) } catch { return }
     handle(.timeIsUp)
@@ -342,6 +354,11 @@ final class SessionRunner: Sendable {
     case .apply(let run, let epoch):
       let outcome = try await store.apply(run, epoch: epoch, policy: policy)
       return .applied(outcome, state: store.replicaState())
+    case .load(let page):
+      let outcome = try await store.load(page, policy: policy)
+      return .applied(outcome, state: store.replicaState())
+    case .lapse:
+      return .lapsed(try await store.lapse())
     case .awaitLocal(let version):
       _ = try await store.advance(beyond: version)
       return .localAdvanced

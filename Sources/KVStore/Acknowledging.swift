@@ -2,6 +2,7 @@
 //
 // Invariants
 // - What an exception leads to is in the block of the acknowledgement: after a crash it is all there or not at all.
+// - A stale commit with a key outside of the store's scopes is parked as well: what it met is not here.
 // - A refused commit consumes its place. It is parked whole, but for changes that lost a conflict meanwhile, which are
 //   void and in the journal; nothing waits for it.
 // - A block stays bounded, however many commits were refused: then the acknowledgement is recorded in parts, of which
@@ -111,7 +112,14 @@ private struct Acknowledging {
       if consequences.bytes >= StoreLimits.feedBytes { return consequences }
       switch exception.reason {
       case .stale(let hubVersion):
-        if let reoffer = try reoffer(of: exception.version, &consequences.bytes) {
+        if let key = try keyOutside(exception.version) {
+          let reason =
+            "another replica has written \"\(String(decoding: key.prefix(64), as: UTF8.self))\" too, which is not in the scopes "
+            + "of this store: add a scope with that key and retry, or drop the commit"
+          if let record = try park(exception.version, ParkedCommit.outsideScopes, reason, &consequences.bytes) {
+            consequences.parked.append(record)
+          }
+        } else if let reoffer = try reoffer(of: exception.version, &consequences.bytes) {
           consequences.reoffers.append((exception.version, reoffer))
           consequences.holdUntil = max(consequences.holdUntil, hubVersion)
         }
@@ -127,6 +135,22 @@ private struct Acknowledging {
   }
 
   // MARK: Stale
+
+  /// A key of the commit that no feed and no snapshot brings here: what is on the hub cannot be resolved against.
+  private func keyOutside(_ version: Version) throws -> [UInt8]? {
+    let subscription = group.state.subscription
+    guard subscription.scopes != nil else { return nil }
+    return try withCommit(version) { entry, bytes in
+      var changes = ChangeCursor(entry.view)
+      var outside: [UInt8]?
+      while let change = try changes.next(in: bytes) {
+        let key = bytes.extracting(change.key)
+        let isWanted = subscription.coverage.contains(key) || subscription.missing.contains(key)
+        if !isWanted, outside == nil { outside = key.copied() }
+      }
+      return outside
+    }
+  }
 
   /// nil: nothing of it is current any more.
   private func reoffer(of version: Version, _ blockBytes: inout Int) throws -> Reoffer? {

@@ -68,7 +68,7 @@ extension GroupWriter {
       }
       if let refusal = refusals.next(for: version) {
         progress.refuse(refusal, messageRoom: &messageRoom)
-      } else if let newer = try newerVersion(than: push.cursor, for: commit, in: bytes, by: progress.replica) {
+      } else if let newer = try newerVersion(than: push, has: commit, in: bytes, by: progress.replica) {
         progress.unconfirmed.append(CommitException(version: version, reason: .stale(hubVersion: newer)))
       } else {
         try admit(commit, in: bytes)
@@ -88,20 +88,22 @@ extension GroupWriter {
     }
   }
 
-  /// The newest version, beyond the cursor and by somebody else, of any key of the commit; nil admits it. Checks the
-  /// commit's changes on the way, so that nothing malformed is appended.
+  /// The newest version, by somebody else and beyond what the replica had seen of it, of any key of the commit; nil admits
+  /// it. Checks the commit's changes on the way, so that nothing malformed is appended.
   private func newerVersion(
-    than cursor: Version, for commit: CommitView, in bytes: RawSpan, by replica: Identity
+    than push: PushSegment, has commit: CommitView, in bytes: RawSpan, by replica: Identity
   ) throws -> Version? {
-    let needsLookUp = !(state.soleAuthor == replica && cursor >= state.soleAuthorSince) && cursor < state.version
+    let isWhole = push.coverage.isAll
+    let surely = isWhole ? push.cursor : 0
+    let needsLookUp = !(state.soleAuthor == replica && surely >= state.soleAuthorSince) && surely < state.version
     var newest: Version?
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       guard needsLookUp else { continue }
-      let version = try withRow(bytes.extracting(change.key)) { row, _ in
-        row.origin != replica && row.version > cursor ? row.version : nil
-      }
-      if let version = version ?? nil { newest = max(newest ?? 0, version) }
+      let key = bytes.extracting(change.key)
+      guard let row = try row(of: key), row.origin != replica else { continue }
+      let known = isWhole || push.coverage.contains(key) ? push.cursor : 0
+      if row.version > known { newest = max(newest ?? 0, row.version) }
     }
     return newest
   }

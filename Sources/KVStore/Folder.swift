@@ -206,6 +206,22 @@ final class Folder: Sendable {
     state.wait(until: deadline) { state, timedOut in state.isStopping || timedOut ? () : nil }
   }
 
+  /// Whether something was written to the segment within the time that the retention states.
+  private func isYoung(_ segment: LogSegment, _ core: StoreCore) throws -> Bool {
+    let seconds = core.memory.retainedLogSeconds
+    guard seconds > 0 else { return false }
+    var status = stat()
+    let path = core.log.configuration.path(ofSegment: segment.firstVersion)
+    // What is gone already is not young.
+    guard unsafe stat(path, &status) == 0 else { return false }
+    #if canImport(Darwin)
+      let written = status.st_mtimespec.tv_sec
+    #else
+      let written = status.st_mtim.tv_sec
+    #endif
+    return Double(time(nil) - written) < Double(seconds)
+  }
+
   private func giveBackLog(_ core: StoreCore, isPressed: Bool = false) throws {
     var retained = core.memory.retainedLogBytes
     guard retained < .max else { return }
@@ -218,7 +234,7 @@ final class Folder: Sendable {
     for segment in try core.log.segments.reversed() {
       bytes += segment.bytes
       keepFrom = segment.firstVersion
-      if bytes > retained { break }
+      if bytes > retained, try !isYoung(segment, core) { break }
     }
     let limit = min(keepFrom, folded.version, folded.acknowledged + 1)
     guard try core.log.truncate(before: limit) > 0 else { return }

@@ -59,6 +59,8 @@ final class GroupWriter {
 
   /// Under whose name local commits are written.
   var incarnation: Identity { state.incarnation }
+  /// The origin of rows that state none.
+  var home: Identity { generation.tables.home }
   var byteCount: Int { builder.byteCount }
   var openChangeCount: Int { builder.openChangeCount }
   /// Of the open commit; nil when none is open.
@@ -535,6 +537,27 @@ final class GroupWriter {
   func append(_ record: RollbackRecord) {
     builder.append(.rollback, payload: record.encoded().bytes)
     state.rolledBack(record)
+    needsSynchronize = true
+  }
+
+  /// Appends rows that the hub had at its version `serverVersion`, and writes them; returns the commit under its own version.
+  @discardableResult
+  func append(rows commit: CommitView, in bytes: RawSpan, serverVersion: Version) throws -> CommitHeader {
+    let header = append(
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion,
+      payloadBytes: commit.payloadBytes)
+    var changes = ChangeCursor(commit)
+    var origins = RowOriginCursor(commit, in: bytes)
+    while let change = try changes.next(in: bytes) {
+      let own = header.ofRow(try origins.next(in: bytes))
+      try putRow(bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: own)
+    }
+    return header
+  }
+
+  func append(_ record: SubscriptionRecord) {
+    builder.append(.subscription, payload: record.encoded().bytes)
+    state.subscribed(record)
     needsSynchronize = true
   }
 

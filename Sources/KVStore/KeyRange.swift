@@ -15,6 +15,11 @@ public struct KeyRange: Sendable, Hashable {
     self.upper = upper
   }
 
+  init(_ interval: KeyInterval) {
+    lower = interval.from.isEmpty ? nil : interval.from
+    upper = interval.end
+  }
+
   /// All keys that begin with `prefix`.
   public init(prefix: some BytesConvertible) {
     let bytes = prefix.withBytes { $0.copied() }

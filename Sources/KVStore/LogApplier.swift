@@ -27,6 +27,7 @@ struct LogApplier {
       case .rollback:
         state.rolledBack(try RollbackRecord(decoding: payload))
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
+      case .subscription: state.subscribed(try SubscriptionRecord(decoding: payload))
       case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
       case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
       case .conflict: try apply(ConflictRecord(decoding: payload), payload, to: &writer, state: &state)
@@ -42,14 +43,30 @@ struct LogApplier {
   private func apply(_ commit: CommitView, in bytes: RawSpan, to writer: inout LMDBWriter, state: inout StoreState)
     throws
   {
-    var changes = ChangeCursor(commit)
     var byteCount = 0
-    while let change = try changes.next(in: bytes) {
-      try put(bytes.extracting(change.key), bytes.extracting(change.value), change.isDeletion, commit.header, &writer)
-      byteCount += change.key.count + change.value.count
+    if commit.header.flags.contains(.rows) {
+      byteCount = commit.payloadBytes
+      try put(rowsOf: commit, in: bytes, &writer)
+    } else {
+      var changes = ChangeCursor(commit)
+      while let change = try changes.next(in: bytes) {
+        try put(bytes.extracting(change.key), bytes.extracting(change.value), change.isDeletion, commit.header, &writer)
+        byteCount += change.key.count + change.value.count
+      }
     }
     let digest = state.position.digest.chained(version: commit.header.version, core: bytes.extracting(commit.core))
     state.committed(commit.header, bytes: byteCount, digest: digest)
+  }
+
+  /// Writes the rows of a commit of rows.
+  private func put(rowsOf commit: CommitView, in bytes: RawSpan, _ writer: inout LMDBWriter) throws {
+    let header = commit.header
+    var changes = ChangeCursor(commit)
+    var origins = RowOriginCursor(commit, in: bytes)
+    while let change = try changes.next(in: bytes) {
+      let own = header.ofRow(try origins.next(in: bytes))
+      try put(bytes.extracting(change.key), bytes.extracting(change.value), change.isDeletion, own, &writer)
+    }
   }
 
   /// Writes one row.
@@ -102,5 +119,5 @@ struct LogApplier {
 
 extension CommitHeader {
   /// Whether a commit of somebody else is recorded here to its end with this one.
-  var completesForeign: Bool { serverVersion > 0 && !flags.contains(.partial) }
+  var completesForeign: Bool { serverVersion > 0 && flags.isDisjoint(with: [.partial, .rows]) }
 }

@@ -56,3 +56,8 @@ public struct DroppedCommits: Sendable, Equatable {
     self.rowsLeft = rowsLeft
   }
 }
+
+extension ParkedCommit {
+  /// The code of a commit that the hub found stale and that has a key outside of the store's scopes.
+  package static let outsideScopes: UInt16 = 40
+}

@@ -56,7 +56,8 @@ final class SharedMemory: Sendable {
     static let logBytes = 16
     static let logBytesBefore = 17
     static let lastRelaxed = 18
-    static let folds = 19
+    static let retentionSeconds = 19
+    static let folds = 20
     static let generation = 256
   }
 
@@ -271,11 +272,17 @@ final class SharedMemory: Sendable {
 
   /// Bytes of acknowledged log to keep: the most that any process asks for.
   var retainedLogBytes: UInt64 { load(Word.retention) }
-  func retain(_ bytes: UInt64) {
+  var retainedLogSeconds: UInt64 { load(Word.retentionSeconds) }
+  func retain(_ bytes: UInt64, seconds: UInt64) {
+    raise(Word.retention, to: bytes)
+    raise(Word.retentionSeconds, to: seconds)
+  }
+
+  private func raise(_ word: Int, to value: UInt64) {
     while true {
-      let present = load(Word.retention)
-      if present >= bytes { return }
-      if unsafe shared_exchange(words + Word.retention, present, bytes) != 0 { return }
+      let present = load(word)
+      if present >= value { return }
+      if unsafe shared_exchange(words + word, present, value) != 0 { return }
     }
   }
 

@@ -43,21 +43,31 @@ extension Store {
     try await perform { try $0.admit(push, from: replica, confirmed: confirmed) }
   }
 
-  /// Published commits after `after`, those of `replica` left out; about `maximumBytes` at most unless one commit is
-  /// larger. `through` covers what was left out too. nil at the head.
-  package func feedSegment(after: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
+  /// Published commits after `after` and not beyond `end`, as far as they lie within `coverage`, those of `replica` left out;
+  /// about `maximumBytes` at most unless one commit is larger. `through` covers what was left out too. nil at the end.
+  package func feedSegment(
+    after: Version, through end: Version? = nil, excluding replica: Identity, within coverage: Coverage = .all,
+    maximumBytes: Int
+  ) throws -> CommitSegment? {
     try shipOnlyDurable()
     let state = state
-    guard after < state.version else { return nil }
+    let end = min(end ?? state.version, state.version)
+    guard after < end else { return nil }
     var feed = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)
+    guard !coverage.isEmpty || end < state.version else {
+      // Nothing of it is wanted, and the log need not have it.
+      feed.through = state.version
+      feed.digest = state.position.digest
+      return feed
+    }
     try published {
       try withStream(after: after, through: state.position) { stream in
-        while stream.version < state.version {
+        while stream.version < end {
           let taken = try stream.next(through: state.position) { entry, bytes in
+            guard entry.header.version <= end else { return false }
             guard entry.header.origin != replica else { return true }
             if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
-            feed.records.append(bytes.extracting(entry.record))
-            feed.changeCount += entry.header.changeCount
+            try feed.append(entry.view, record: entry.record, within: coverage, in: bytes)
             return true
           }
           if taken != .passed { break }
@@ -72,6 +82,36 @@ extension Store {
   /// The versions of the newest changes of these keys, deletions too; nil where there is none.
   package func versions(of keys: [[UInt8]]) throws -> [Version?] {
     try read { snapshot in try keys.map { try snapshot.row(of: $0.bytes)?.version } }
+  }
+
+  /// The rows from the beginning of `interval` on, as of the newest version: about `maximumBytes` of them, at least one.
+  package func page(
+    of interval: KeyInterval, for replica: Identity, deletions: Bool = false, maximumBytes: Int
+  ) throws -> SnapshotPage {
+    try shipOnlyDurable()
+    return try read { snapshot in
+      let state = try snapshot.state
+      let position = Position(identity: state.incarnation, version: state.version, digest: state.position.digest)
+      let progress = try snapshot.bytes(\.state, Tables.progress(of: replica)).map { bytes in
+        try ReplicaProgress(decoding: bytes.bytes)
+      }
+      var page = SnapshotPage(
+        position: position, applied: progress?.lastApplied ?? 0, interval: interval, record: [])
+      var rows = RowsBuilder()
+      try snapshot.forEachRow(in: KeyRange(interval)) { key, row, value in
+        guard deletions || !row.isTombstone else { return true }
+        if rows.byteCount >= maximumBytes || rows.isFull {
+          page.interval.end = key.copied()
+          return false
+        }
+        rows.append(
+          key: key, value: value, isDeletion: row.isTombstone,
+          RowOrigin(serverVersion: row.version, time: row.time, author: row.origin))
+        return true
+      }
+      if !rows.isEmpty { page.record = rows.record(of: position) }
+      return page
+    }
   }
 
   /// Live rows after `key` in key order.

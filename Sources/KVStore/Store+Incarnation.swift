@@ -48,8 +48,9 @@ extension Store {
     if log.missesOwn || log.missesForeign {
       try await offerRows { row in
         if row.serverVersion == 0 { return row.version > shipped && row.version <= min(log.first, state.acknowledged) }
-        return row.serverVersion > log.lowest
-          && (row.serverVersion < log.firstForeign || log.partial.contains(row.serverVersion))
+        return row.serverVersion > log.lowest && !(row.isTombstone && log.pages.contains(row.version))
+          && (row.serverVersion < log.firstForeign || log.partial.contains(row.serverVersion)
+            || log.pages.contains(row.version))
       }
     }
     try await perform { group in
@@ -77,6 +78,8 @@ extension Store {
     /// The hub's version of the first commit of somebody else in the log, and those that are recorded in parts.
     var firstForeign = Version.max
     var partial: Set<Version> = []
+    /// The versions of the pages of snapshots in the log: of what is in them, no commits are here.
+    var pages: Set<Version> = []
     /// Where the acknowledged version goes back to, and what is pending again thereby.
     var acknowledged: Version
     var changes = 0
@@ -99,9 +102,11 @@ extension Store {
         while stream.version < state.version {
           let taken = try stream.next(through: state.position) { entry, _ in
             let header = entry.header
-            if header.serverVersion > 0 {
+            if header.flags.contains(.rows) {
+              log.pages.insert(header.version)
+            } else if header.serverVersion > 0 {
               log.firstForeign = min(log.firstForeign, header.serverVersion)
-              if header.flags.contains(.partial) { log.partial.insert(header.serverVersion) }
+              if !header.flags.isDisjoint(with: [.partial, .excerpt]) { log.partial.insert(header.serverVersion) }
             } else if header.version > log.acknowledged, header.version <= state.acknowledged, state.isLocal(header) {
               log.changes += header.changeCount
               log.bytes += entry.payloadBytes
@@ -114,7 +119,7 @@ extension Store {
     }
     // The first commit in a log that begins with the store's first version is the first that was pulled.
     log.missesForeign =
-      known > cursor && (!log.partial.isEmpty || first > 0 && log.firstForeign > log.lowest + 1)
+      known > cursor && (!log.partial.isEmpty || !log.pages.isEmpty || first > 0 && log.firstForeign > log.lowest + 1)
     return log
   }
 
@@ -200,7 +205,9 @@ extension Store {
         while stream.version < state.restoreThrough {
           let taken = try stream.next(through: state.position) { entry, bytes in
             let header = entry.header
-            let isForeign = header.serverVersion > state.lowestRollback && !header.flags.contains(.partial)
+            let isForeign =
+              header.serverVersion > state.lowestRollback
+              && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
             guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
             let size = restoration.segment.records.count + entry.record.count
             if restoration.segment.changeCount > 0, size > maximumBytes { return false }

@@ -44,14 +44,23 @@ extension Store {
   public enum LogRetention: Sendable, Equatable {
     /// None: what a hub needs for replicas that come back after a long time.
     case all
-    /// Those whose commits are all folded and acknowledged, apart from the newest `bytes` of log.
-    case acknowledged(bytes: Int)
+    /// Those whose commits are all folded and acknowledged, apart from the newest `bytes` of log and from what was written
+    /// within the last `age`. A segment goes as a whole, and the newest never goes.
+    case acknowledged(bytes: Int, age: Duration = .zero)
 
     /// The bytes to keep.
     var bytes: UInt64 {
       switch self {
       case .all: .max
-      case .acknowledged(let bytes): UInt64(max(0, bytes))
+      case .acknowledged(let bytes, _): UInt64(max(0, bytes))
+      }
+    }
+
+    /// How long to keep it, in seconds.
+    var seconds: UInt64 {
+      switch self {
+      case .all: .max
+      case .acknowledged(_, let age): UInt64(max(0, age.components.seconds))
       }
     }
   }
@@ -118,7 +127,7 @@ extension Store {
       let core =
         isAlone
         ? try recover(directory, manifest, locks, options) : try join(directory, manifest, locks, options)
-      core.memory.retain(options.logRetention.bytes)
+      core.memory.retain(options.logRetention.bytes, seconds: options.logRetention.seconds)
       return (core, manifest)
     }
     core.leaseMilliseconds.store(options.leaseMilliseconds, ordering: .relaxed)

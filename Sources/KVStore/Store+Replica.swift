@@ -23,6 +23,11 @@ package struct ReplicaState: Sendable, Equatable {
   package var hubPositions: [Position] = []
   /// The first epoch of the hub's space; zero: never synchronised.
   package var hubSpace = Identity.zero
+  /// The keys of which it has everything up to the cursor, and those that it wants besides.
+  package var covered = Coverage.all
+  package var missing = Coverage.none
+  /// The prefixes that are wanted; nil: everything.
+  package var scopes: [[UInt8]]?
   /// A restored hub is being brought what it has lost.
   package var isRestoring = false
   package var pendingChanges: Int
@@ -55,8 +60,9 @@ extension Store {
       acknowledgedVersion: state.acknowledged, shipped: state.shipped, shippedDigest: state.shippedDigest,
       cursor: state.hubEpoch == .zero
         ? nil : Position(identity: state.hubEpoch, version: state.cursor, digest: state.cursorDigest),
-      holdUntil: state.holdUntil > state.cursor ? state.holdUntil : 0,
+      holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
+      covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
       isRestoring: state.isRestoring, pendingChanges: state.pendingChanges,
       pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }

@@ -37,6 +37,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
     case commitTooLarge
     /// The key is not as the write's ``WriteCondition`` wants it; `foundVersion` says how it is. Nothing was written.
     case conditionFailed
+    /// A store has at most 256 scopes.
+    case tooManyScopes
     /// There is no parked commit or conflict of that name, or it was decided before.
     case noSuchEntry
     /// A write failed with an unknown outcome: it may be durable, and visible after the store was reopened. Until then

@@ -3,6 +3,13 @@
 import KVLog
 
 package enum StoreLimits {
+  // MARK: Scopes
+
+  /// Prefixes that a store subscribes to…
+  static let maximumScopes = 256
+  /// …as ranges together: with a token and two bounds more they fit in a hello.
+  static let scopesBytes = 8 << 10
+
   /// Format of the store's directory. A larger number on disk is refused, never guessed at.
   package static let format = 1
 

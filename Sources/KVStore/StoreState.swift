@@ -52,6 +52,9 @@ package struct StoreState: Sendable, Equatable {
   var receivedPart: UInt64 = 0
   /// Re-offered commits are pushed only when the cursor has reached this.
   var holdUntil: Version = 0
+  var subscription = Subscription()
+  /// Re-offered commits are pushed only when everything that is wanted was loaded.
+  var isHeldForLoad = false
   /// The last commit that carries on what an earlier one began; 0: there never was one.
   var lastSuccessor: Version = 0
 
@@ -93,6 +96,8 @@ package struct StoreState: Sendable, Equatable {
       && (commit.origin == incarnation
         || !lineage.isEmpty && lineage.contains { $0.incarnation == commit.origin })
   }
+  /// Whether the row is a change of this store that the hub has not decided.
+  func isPending(_ row: Row) -> Bool { row.serverVersion == 0 && row.version > acknowledged && hasPending }
   var hasPending: Bool { localChanges != acknowledgedChanges }
   /// The hub cannot have decided more than there is.
   var isConsistent: Bool { acknowledgedChanges <= localChanges && acknowledgedBytes <= localBytes }
@@ -111,7 +116,7 @@ package struct StoreState: Sendable, Equatable {
     }
     if header.flags.contains(.partial) {
       receivedPart += UInt64(header.changeCount)
-    } else if header.serverVersion > 0 {
+    } else if header.serverVersion > 0, !header.flags.contains(.rows) {
       received = header.serverVersion
       receivedPart = 0
     }
@@ -130,6 +135,14 @@ package struct StoreState: Sendable, Equatable {
     acknowledged = hasPending ? max(acknowledged, record.through) : version
     hubEpoch = record.epoch
     holdUntil = max(holdUntil, record.holdUntil)
+    if record.holdUntil > 0, !subscription.missing.isEmpty { isHeldForLoad = true }
+  }
+
+  mutating func subscribed(_ record: SubscriptionRecord) {
+    // With a snapshot the cursor passes what was recorded in part.
+    if subscription.coverage.isEmpty { receivedPart = 0 }
+    subscription = record.subscription
+    if subscription.missing.isEmpty { isHeldForLoad = false }
   }
 
   mutating func advanced(_ record: CursorRecord) {
@@ -150,6 +163,7 @@ package struct StoreState: Sendable, Equatable {
   /// What is known of the hub, and where both have the same history: the space and its epoch are new here, or the hub has
   /// gone back to an older state, and so does the store.
   mutating func rolledBack(_ record: RollbackRecord) {
+    if hubSpace != record.space, hubSpace != .zero { subscription.forget() }
     hubSpace = record.space
     hubEpoch = record.cursor.identity
     cursor = record.cursor.version
@@ -208,7 +222,7 @@ package struct StoreState: Sendable, Equatable {
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           positions u16 | as `HubPositions` has them |
-  //           hubSpace 16 | lastSuccessor u64
+  //           hubSpace 16 | lastSuccessor u64 | isHeldForLoad u8 | as `Subscription` has it
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -246,6 +260,8 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(contentsOf: hubPositions.bytes)
     bytes.append(hubSpace)
     bytes.append(littleEndian: lastSuccessor)
+    bytes.append(isHeldForLoad ? 1 : 0)
+    subscription.encode(to: &bytes)
     return bytes
   }
 
@@ -296,6 +312,8 @@ package struct StoreState: Sendable, Equatable {
     hubPositions = try HubPositions(decoding: bytes.extracting(positions).copied())
     hubSpace = try reader.identity(from: bytes)
     lastSuccessor = try reader.read(UInt64.self, from: bytes)
+    isHeldForLoad = try reader.read(UInt8.self, from: bytes) == 1
+    subscription = try Subscription(from: &reader, in: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }
   }
 }

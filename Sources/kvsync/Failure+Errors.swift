@@ -33,7 +33,8 @@ extension Failure {
     case .corrupt: .corrupt
     case .full: .full
     case .keyEmpty, .keyTooLong, .valueTooLong, .commitTooLarge: .usage
-    case .conditionFailed, .noSuchEntry, .exists, .newerFormat, .poisoned, .closed, .expired, .tooManyReads,
+    case .conditionFailed, .noSuchEntry, .tooManyScopes, .exists, .newerFormat, .poisoned, .closed, .expired,
+      .tooManyReads,
       .replication,
       .system:
       .failed
@@ -48,7 +49,7 @@ extension Failure {
     case .hubCorrupt: .corrupt
     case .invalidAddress, .invalidSpace, .certificate: .usage
     case .notAuthorized, .untrustedHub, .insecure: .notAllowed
-    case .unknownSpace, .unsupported, .differentHub, .hubRestored, .replicaRestored, .belowRetentionFloor,
+    case .unknownSpace, .unsupported, .differentHub, .hubRestored, .replicaRestored,
       .protocolViolation, .paused, .storeFailed:
       .failed
     }

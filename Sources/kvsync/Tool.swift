@@ -34,8 +34,8 @@ struct Tool: AsyncParsableCommand {
       CommandGroup(
         name: "Replication",
         subcommands: [
-          Serve.self, Token.self, Sync.self, Plan.self, Status.self, Conflicts.self, Parked.self, Export.self,
-          Import.self,
+          Serve.self, Token.self, Sync.self, Plan.self, Status.self, Conflicts.self, Parked.self, Scopes.self,
+          Export.self, Import.self,
         ]),
     ])
 

@@ -72,6 +72,11 @@ package struct TestReplica: Sendable {
 }
 
 extension HubSpace {
+  /// Of all keys.
+  package func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
+    try feed(FeedRequest(after: version, excluding: replica), maximumBytes: maximumBytes)
+  }
+
   package func admit(_ push: PushSegment, from replica: TestReplica, confirmed: Version = 0) async throws
     -> Acknowledgement
   {

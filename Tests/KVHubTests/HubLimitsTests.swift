@@ -61,28 +61,33 @@ import Testing
     }
   }
 
-  @Test func `a token, a list of scopes and a space's name beyond their limits are no hello`() async throws {
+  @Test func `a token, a coverage and a space's name beyond their limits are no hello`() async throws {
     let storage = InMemoryHubStorage()
     try await withHub({ Self.neverTimeOut(&$0) }, storage: storage) { hub in
-      // The hello ends with an empty list of scopes and an empty token; before it stands the name.
+      // The hello ends with a coverage of everything, one of nothing, and an empty token; before it stands the name.
       let plain = Message.hello(TestReplica().hello(.push, space: "x")).encoded().head
-      func hello(name: [UInt8] = [0x78], scopes: Int = 0, token: Int = 0) -> [UInt8] {
-        var payload = Array(plain.dropLast(6)) + [UInt8(name.count)] + name
-        payload.append(littleEndian: UInt16(scopes))
-        for _ in 0..<scopes { payload += [1, 0, 0x61] }
+      func hello(name: [UInt8] = [0x78], intervals: Int = 0, token: Int = 0) -> [UInt8] {
+        var payload = Array(plain.dropLast(13)) + [UInt8(name.count)] + name
+        payload.append(littleEndian: UInt16(intervals))
+        for number in 0..<intervals {
+          let key = [UInt8(number >> 8), UInt8(number & 0xFF)]
+          payload += [2, 0] + key + [3, 0] + key + [0]
+        }
+        payload += [0, 0, 0]
         payload.append(littleEndian: UInt16(token))
         payload += [UInt8](repeating: 0x61, count: token)
         return unsafe FrameHeader(.hello, hasMore: false, payload: payload.span.bytes).encoded + payload
       }
       for bytes in [
-        hello(scopes: ProtocolLimits.maximumScopes + 1), hello(token: ProtocolLimits.maximumTokenBytes + 1),
+        hello(intervals: ProtocolLimits.maximumIntervals + 1), hello(token: ProtocolLimits.maximumTokenBytes + 1),
         hello(name: [UInt8](repeating: 0x61, count: 65)), hello(name: []),
       ] {
         let channel = try await RawSocket.send(bytes, to: hub)
         try await channel.closeFuture.get()
       }
       #expect(throws: HubStorageError.unknownSpace) { try storage.space(named: "x", creating: false) }
-      _ = try await RawSocket.send(hello(token: ProtocolLimits.maximumTokenBytes), to: hub)
+      _ = try await RawSocket.send(
+        hello(intervals: ProtocolLimits.maximumIntervals, token: ProtocolLimits.maximumTokenBytes), to: hub)
       while (try? storage.space(named: "x", creating: false)) == nil { try await Task.sleep(for: .milliseconds(5)) }
     }
   }

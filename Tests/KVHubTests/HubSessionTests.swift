@@ -33,7 +33,8 @@ struct Driver {
     case .establish: "establish"
     case .admit(let push, _, _): "admit \(push.segment.after)-\(push.segment.through)"
     case .restore(let restoration): "restore \(restoration.segment.after)-\(restoration.segment.through)"
-    case .read(let after, _, _): "read \(after)"
+    case .read(let request, _): "read \(request.after)"
+    case .readPage(let interval, _, _, _): "page \(interval.from)"
     case .awaitHead(let version): "await \(version)"
     case .readRows: "readRows"
     case .preview: "preview"
@@ -121,7 +122,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
         state.progress?.digest = Digest(high: 6, low: 6)
         state.progress?.digestKind = .commit
       },
-      Case(testDescription: "behind the retained log", code: .belowRetentionFloor) { $1.retentionFloor = 6 },
+      Case(testDescription: "behind the retained log", code: nil) { $1.retentionFloor = 6 },
       Case(testDescription: "behind the retained log, but only pushing", code: nil) { hello, state in
         hello.mode = .push
         state.retentionFloor = 6
@@ -177,7 +178,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     let replica = Self.replica()
     for (code, change) in [
       (RefusalCode.invalidSpaceName, { (hello: inout Hello) in hello.space = "../x" }),
-      (.scopesUnsupported, { $0.scopes = [[1]] }), (.violation, { $0.mode = [] }),
+      (.violation, { $0.mode = [] }),
       (.violation, { $0.mode = SessionMode(rawValue: 9) }), (.violation, { $0.shipped.version = 10 }),
     ] {
       var hello = replica.hello(.push)
@@ -433,7 +434,8 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
           case .admit(let push, _, _):
             require(isAdmitting == nil, "two admissions")
             isAdmitting = push
-          case .read(let after, _, _):
+          case .read(let request, _):
+            let after = request.after
             require(reading == nil && !waiting, "two reads")
             reading = after
           case .awaitHead:

@@ -177,8 +177,13 @@ private struct HesitantSpace: HubSpace {
   func owner(of replica: Identity, claimedBy principal: String) throws -> String {
     try space.owner(of: replica, claimedBy: principal)
   }
-  func feed(after version: Version, excluding replica: Identity, maximumBytes: Int) throws -> CommitSegment? {
-    try space.feed(after: version, excluding: replica, maximumBytes: maximumBytes)
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
+  {
+    try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
+  }
+
+  func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
+    try space.feed(request, maximumBytes: maximumBytes)
   }
   func advance(beyond version: Version) async throws -> Version { try await space.advance(beyond: version) }
   func rows(after key: [UInt8]?, maximumBytes: Int) throws -> Rows {

@@ -39,7 +39,9 @@ extension SeededGenerator {
         cursor: Bool.random(using: &self) ? Position(identity: identity(), version: next(), digest: digest()) : nil,
         firstRetained: next(), lastVersion: next(),
         shipped: Position(identity: replica, version: next(), digest: digest()), token: bytes(0...40))
-      hello.scopes = (0..<Int.random(in: 0...3, using: &self)).map { _ in bytes(0...12) }
+      hello.covered = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) })
+      hello.missing = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) }).subtracting(hello.covered)
+      hello.wantsDeletions = Bool.random(using: &self)
       if let epoch = hello.cursor?.identity {
         hello.positions = (0..<Int.random(in: 0...3, using: &self)).map { _ in
           Position(identity: epoch, version: next(), digest: digest())
@@ -49,15 +51,35 @@ extension SeededGenerator {
       return .hello(hello)
     case .welcome:
       let head = Position(identity: identity(), version: next(), digest: digest())
-      return .welcome(
-        Welcome(
-          space: identity(), head: head, lastApplied: next(), appliedDigest: digest(),
-          common: Position(identity: head.identity, version: next(), digest: digest()), unconfirmed: exceptions(),
-          retentionFloor: next()))
+      var welcome = Welcome(
+        space: identity(), head: head, lastApplied: next(), appliedDigest: digest(),
+        common: Position(identity: head.identity, version: next(), digest: digest()), unconfirmed: exceptions(),
+        retentionFloor: next())
+      welcome.covered = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) })
+      welcome.retentionSeconds = next()
+      return .welcome(welcome)
     case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
-    case .push: return .push(Push(segment: segment(), cursor: next(), confirmed: next()))
+    case .push:
+      var push = Push(segment: segment(), cursor: next(), confirmed: next())
+      push.pages = UInt32(truncatingIfNeeded: next())
+      return .push(push)
     case .acknowledgement:
       return .acknowledgement(Acknowledgement(through: next(), exceptions: exceptions(), head: next()))
+    case .page:
+      let position = Position(identity: identity(), version: next() | 1, digest: digest())
+      let keys = Set((0..<below(4)).map { _ in [7] + bytes(0...9) }).sorted { $0.lexicographicallyPrecedes($1) }
+      var rows = RowsBuilder()
+      for key in keys {
+        let value = bytes(0...9)
+        rows.append(
+          key: key.bytes, value: value.bytes, isDeletion: false,
+          RowOrigin(serverVersion: 1, time: HybridTime(rawValue: next()), author: identity()))
+      }
+      let snapshot = SnapshotPage(
+        position: position, applied: next(),
+        interval: KeyInterval(from: [7], end: Bool.random(using: &self) ? [8] : nil),
+        record: rows.isEmpty ? [] : rows.record(of: position))
+      return .page(Page(snapshot: snapshot, head: next()))
     case .feed: return .feed(Feed(segment: segment(), head: next()))
     case .credit: return .credit(Int.random(in: 0...ProtocolLimits.maximumCredit, using: &self))
     case .ping: return .ping(next())

@@ -14,6 +14,8 @@ import Testing
   /// A store with so many pending changes, at a hub that has as many of somebody else.
   private func divided(_ bench: Workbench, _ hub: Hub, _ count: Int) async throws -> Store {
     let (store, other) = (try await bench.store("a"), try await bench.store("b"))
+    // What comes is fed commit by commit to who was there before it.
+    _ = try await Replicator(store, hub: hub.address()).syncOnce()
     for number in 0..<count {
       try await store.put([UInt8](repeating: 1, count: 60), for: "a/\(number)", durability: .relaxed)
       try await other.put([UInt8](repeating: 2, count: 60), for: "b/\(number)", durability: .relaxed)

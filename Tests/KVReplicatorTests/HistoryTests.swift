@@ -13,6 +13,7 @@ import Testing
     let bench = try Workbench()
     let hub = try await bench.hub(.embedded)
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
+    _ = try await Replicator(b, hub: try hub.address()).syncOnce()
     for round in 0..<10 {
       for key in ["x", "y", "z"] { try await a.put("\(round)", for: key) }
     }

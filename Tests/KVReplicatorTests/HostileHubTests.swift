@@ -65,8 +65,10 @@ import Testing
   }
 
   private static func welcome(to store: Store) -> Welcome {
-    Welcome(
+    var welcome = Welcome(
       space: .random(), head: Position(identity: .random(), version: 0, digest: .zero), lastApplied: 0,
       appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
+    welcome.covered = store.replicaState().covered
+    return welcome
   }
 }

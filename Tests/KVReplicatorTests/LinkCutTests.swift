@@ -61,7 +61,7 @@ private struct Scene {
 
   /// What the hub holds, and that each of the replica's commits is there at most once.
   func hubRows() throws -> [[UInt8]: [UInt8]?] {
-    let everything = space.feed(after: 0, excluding: .zero, maximumBytes: .max)
+    let everything = try space.feed(FeedRequest(after: 0, excluding: .zero), maximumBytes: .max)
     var rows: [[UInt8]: [UInt8]?] = [:]
     var seen: Set<Version> = []
     for commit in try ModelStore.commits(in: everything?.records ?? []).map(\.commit) {

@@ -236,10 +236,6 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       code(shipped) {
         resume(&$0, $1); $0.common.version = 3
       } == .protocolViolation)
-    #expect(
-      code(shipped) {
-        resume(&$0, $1); $0.retentionFloor = 3
-      } == .belowRetentionFloor)
     #expect(code { welcome, _ in welcome.credit = 0 } == .protocolViolation)
   }
 

@@ -189,7 +189,7 @@ final class SimulatedLink {
     case .rollBack(let cursor, let space, let shipped, _):
       store.follow(cursor, in: space, shipped: shipped)
       return (.rolledBack(store.state), true)
-    case .becomeNewIncarnation, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
+    case .load, .lapse, .becomeNewIncarnation, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
       .beginAgain, .fail:
       preconditionFailure("not work")
     }
@@ -205,8 +205,10 @@ final class SimulatedLink {
         return .failed(error)
       }
     case .restore(let restoration): return .restored(try space.restore(restoration))
-    case .read(let version, let replica, let maximumBytes):
-      return .read(space.feed(after: version, excluding: replica, maximumBytes: maximumBytes))
+    case .read(let request, let maximumBytes):
+      return .read(try space.feed(request, maximumBytes: maximumBytes))
+    case .readPage(let interval, let replica, let deletions, let maximumBytes):
+      return .page(space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes))
     case .awaitHead: return .headMoved(space.head().version)
     case .readRows(let key, let maximumBytes): return .rows(space.rows(after: key, maximumBytes: maximumBytes))
     case .preview(let request, let replica):

@@ -178,7 +178,7 @@ struct Simulation {
   }
 
   private func check() throws {
-    let everything = space.feed(after: 0, excluding: .zero, maximumBytes: .max)
+    let everything = try space.feed(FeedRequest(after: 0, excluding: .zero), maximumBytes: .max)
     let history = try ModelStore.commits(in: everything?.records ?? []).map(\.commit)
     var hubRows: [[UInt8]: [UInt8]?] = [:]
     var last: [Identity: Version] = [:]

@@ -34,11 +34,17 @@ struct Serve: ToolCommand {
     transform: Endpoint.init(_:))
   var listen: Endpoint
   @OptionGroup(title: "Security options") var security: SecurityOptions
+  @Option(
+    help: ArgumentHelp(
+      "Keep the log for so many days at least, then let it go: a replica away for longer gets a snapshot. Without: all of it.",
+      valueName: "DAYS"))
+  var retention: Double?
   @OptionGroup(title: "Limits") var limits: LimitOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     try ArgumentBytes.checkPath(directory, of: "the hub's directory")
+    if let retention, !(0...36_500).contains(retention) { throw ValidationError("--retention is 0 to 36500 days.") }
   }
 
   func execute() async throws -> ExitStatus {
@@ -49,7 +55,9 @@ struct Serve: ToolCommand {
     limits.apply(to: &options)
     options.access = .tokens(try HubTokens(directory: directory))
     SystemCall.raiseOpenFiles()
-    let storage = try EmbeddedHubStorage(directory: directory, maximumSpaces: limits.maxSpaces)
+    let storage = try EmbeddedHubStorage(
+      directory: directory, maximumSpaces: limits.maxSpaces,
+      retention: retention.map { .seconds($0 * 86_400) })
     let hub = Hub(storage: storage, options: options)
     let service = AnnouncedHub(hub: hub, json: output.json)
     try await Signals.run(service)

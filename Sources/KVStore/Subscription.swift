@@ -1,0 +1,113 @@
+// Which keys a replica wants of its hub, and which of them it has.
+//
+//     subscription = everything u8 | count u16 | *(u16 count | bytes) | coverage | seen coverage | seenThrough u64
+//
+// Invariants
+// - Of the keys in `coverage`, and of no others, the store has everything up to its pull cursor. They are wanted.
+// - What is wanted and not covered is loaded from a snapshot, in key order.
+
+import KVLog
+
+struct Subscription: Sendable, Equatable {
+  /// The key prefixes that are wanted, in order; nil: everything.
+  private(set) var scopes: [[UInt8]]?
+  private(set) var coverage = Coverage.none
+  /// Of these keys the store once had everything, up to that version: what the snapshot has of them from before that is
+  /// no news to what was written here since.
+  private(set) var seen = Coverage.none
+  private(set) var seenThrough: Version = 0
+  /// What is wanted and not covered.
+  private(set) var missing = Coverage.all
+
+  init() {}
+
+  var wanted: Coverage { scopes.map { Coverage(prefixes: $0) } ?? .all }
+
+  mutating func want(_ scopes: [[UInt8]]?) {
+    self.scopes = scopes.map { prefixes in
+      let sorted = Set(prefixes).sorted { $0.lexicographicallyPrecedes($1) }
+      // Within another one, a prefix adds nothing.
+      return sorted.filter { prefix in !sorted.contains { $0 != prefix && prefix.starts(with: $0) } }
+    }
+    coverage = coverage.intersection(wanted)
+    seen = seen.intersection(wanted)
+    refresh()
+  }
+
+  /// The keys of the range came in with a page.
+  mutating func loaded(_ interval: KeyInterval) {
+    coverage.insert(interval)
+    refresh()
+  }
+
+  /// The hub can no longer go on from `cursor`: everything is to be loaded again.
+  mutating func lapse(from cursor: Version) {
+    // Loading had not come far enough for a new mark to hold for all of it.
+    if seen.isEmpty { seenThrough = cursor } else { seenThrough = min(seenThrough, cursor) }
+    seen = seen.union(coverage)
+    coverage = .none
+    refresh()
+  }
+
+  /// Nothing of the hub is known here.
+  mutating func forget() {
+    coverage = .none
+    seen = .none
+    refresh()
+  }
+
+  private mutating func refresh() {
+    missing = wanted.subtracting(coverage)
+    if missing.isEmpty {
+      seen = .none
+      seenThrough = 0
+    }
+  }
+
+  // MARK: Bytes
+
+  func encode(to bytes: inout [UInt8]) {
+    bytes.append(scopes == nil ? 1 : 0)
+    bytes.append(littleEndian: UInt16(scopes?.count ?? 0))
+    for scope in scopes ?? [] {
+      bytes.append(littleEndian: UInt16(scope.count))
+      bytes.append(contentsOf: scope)
+    }
+    coverage.encode(to: &bytes)
+    seen.encode(to: &bytes)
+    bytes.append(littleEndian: seenThrough)
+  }
+
+  init(from reader: inout ByteReader, in bytes: RawSpan) throws(LogFormatError) {
+    let everything = try reader.read(UInt8.self, from: bytes)
+    var scopes: [[UInt8]] = []
+    for _ in 0..<(try reader.read(UInt16.self, from: bytes)) {
+      let scope = try reader.counted(UInt16.self, atMost: LogLimits.maximumKeyBytes, from: bytes)
+      scopes.append(bytes.extracting(scope).copied())
+    }
+    self.scopes = everything == 1 ? nil : scopes
+    coverage = try Coverage(from: &reader, in: bytes)
+    seen = try Coverage(from: &reader, in: bytes)
+    seenThrough = try reader.read(UInt64.self, from: bytes)
+    missing = wanted.subtracting(coverage)
+  }
+}
+
+/// What the store wants, and has, from here on.
+struct SubscriptionRecord {
+  var subscription: Subscription
+
+  func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    subscription.encode(to: &bytes)
+    return bytes
+  }
+
+  init(_ subscription: Subscription) { self.subscription = subscription }
+
+  init(decoding span: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    subscription = try Subscription(from: &reader, in: span)
+    try reader.end(of: span)
+  }
+}
