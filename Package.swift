@@ -103,6 +103,9 @@ let package = Package(
     .executableTarget(
       name: "StoreProcess", dependencies: ["KVStore", "KVLog", "TestSupport"], path: "Tests/StoreProcess",
       swiftSettings: settings),
+    .executableTarget(
+      name: "Campaign", dependencies: ["KVStore", "KVReplicator", "TestSupport", "kvsync"], path: "Tests/Campaign",
+      swiftSettings: settings),
 
     tests(of: "LMDB", []),
     tests(of: "KVLog", []),
@@ -118,6 +121,6 @@ let package = Package(
     tests(
       of: "KVHub", ["HubTestSupport", "KVProtocol", "KVTransport", "KVLog", nio("NIOCore"), nio("NIOPosix")]),
     tests(of: "KVHubEmbedded", ["HubTestSupport", "KVHub", "KVProtocol", "KVStore", "KVLog"]),
-    tests(of: "kvsync", ["HubTestSupport", "KVStore", "KVProtocol", "KVLog"]),
+    tests(of: "kvsync", ["Campaign", "HubTestSupport", "KVStore", "KVProtocol", "KVLog"]),
   ]
 )

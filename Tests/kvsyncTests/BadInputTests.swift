@@ -1,6 +1,7 @@
 // Bad input, full disks and foreign directories: the stated exit status, a message that says what to do, and nothing lost.
 
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Bad input")

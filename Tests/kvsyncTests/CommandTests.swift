@@ -1,6 +1,7 @@
 // Each command, run as a process: what it prints where, and what it ends with.
 
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Commands")

@@ -1,6 +1,7 @@
 // A hub as a process, for tests of synchronising.
 
 import Foundation
+import TestSupport
 import Testing
 
 final class Hub: Sendable {

@@ -1,6 +1,7 @@
 // Spaces that are not there, hubs that are full, damaged or gone, replicas that are copies: what is said and what stays.
 
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Trouble with hubs", .serialized)

@@ -1,6 +1,7 @@
 // Backup, compaction and removal from the command line, and verify of what is damaged.
 
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Maintenance")

@@ -1,22 +1,22 @@
-// A process of the tool under test, with pipes to it, started and killed as a shell would.
+// A process under test, with pipes to it, started and killed as a shell would.
 //
 // Invariants
 // - Every child is waited for; one that is still running when its object goes is killed.
 // - Descriptors are not inherited by other children that are started at the same time (O_CLOEXEC).
 
 import Dispatch
-import Foundation
+package import Foundation
 import Synchronization
 
-final class ChildProcess: Sendable {
-  struct Ended: Sendable, Equatable {
+package final class ChildProcess: Sendable {
+  package struct Ended: Sendable, Equatable {
     /// The exit status, or 128 plus the signal, as in a shell.
-    var status: Int32
+    package var status: Int32
   }
 
-  struct CannotStart: Error {
-    var path: String
-    var number: Int32
+  package struct CannotStart: Error {
+    package var path: String
+    package var number: Int32
   }
 
   private struct State {
@@ -26,14 +26,14 @@ final class ChildProcess: Sendable {
 
   private static let starting = NSLock()
 
-  let identifier: pid_t
-  let output: Int32
+  package let identifier: pid_t
+  package let output: Int32
   private let errorFile: String
   private let state: Mutex<State>
 
   /// Starts `path`. Standard input is a pipe unless `inputFile` is given; standard output is a pipe; standard error goes to
   /// the file `errorFile`.
-  init(_ path: String, _ arguments: [String], inputFile: String? = nil, errorFile: String) throws {
+  package init(_ path: String, _ arguments: [String], inputFile: String? = nil, errorFile: String) throws {
     // No other child may start between making a pipe and marking it: it would keep the pipe's other end open.
     Self.starting.lock()
     defer { Self.starting.unlock() }
@@ -85,7 +85,7 @@ final class ChildProcess: Sendable {
 
   /// Writes all of `bytes`; false when the process has closed its end.
   @discardableResult
-  func write(_ bytes: [UInt8]) -> Bool {
+  package func write(_ bytes: [UInt8]) -> Bool {
     guard let input = state.withLock({ $0.input }) else { return false }
     return unsafe bytes.withUnsafeBytes { all in
       var done = 0
@@ -97,7 +97,7 @@ final class ChildProcess: Sendable {
     }
   }
 
-  func closeInput() {
+  package func closeInput() {
     let input = state.withLock { state in
       defer { state.input = nil }
       return state.input
@@ -106,18 +106,18 @@ final class ChildProcess: Sendable {
   }
 
   /// What it has written to standard error so far.
-  var messages: String {
+  package var messages: String {
     String(decoding: FileManager.default.contents(atPath: errorFile) ?? Data(), as: UTF8.self)
   }
 
   /// The next bytes of standard output; empty at its end.
-  func readSome() -> [UInt8] {
+  package func readSome() -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 64 << 10)
     let count = unsafe bytes.withUnsafeMutableBytes { unsafe read(output, $0.baseAddress, $0.count) }
     return Array(bytes.prefix(max(0, count)))
   }
 
-  func readAll() -> [UInt8] {
+  package func readAll() -> [UInt8] {
     var all: [UInt8] = []
     while true {
       let some = readSome()
@@ -126,7 +126,7 @@ final class ChildProcess: Sendable {
     }
   }
 
-  func kill(_ signal: Int32) {
+  package func kill(_ signal: Int32) {
     state.withLock { state in
       // A process that has been waited for has given up its number, which may be somebody else's by now.
       if state.ended == nil { _ = Foundation.kill(identifier, signal) }
@@ -134,13 +134,13 @@ final class ChildProcess: Sendable {
   }
 
   /// Waits for the end, away from the threads that run tests.
-  func wait() async -> Ended {
+  package func wait() async -> Ended {
     await withCheckedContinuation { continuation in
       DispatchQueue.global().async { continuation.resume(returning: self.waitBlocking()) }
     }
   }
 
-  func waitBlocking() -> Ended {
+  package func waitBlocking() -> Ended {
     if let ended = state.withLock({ $0.ended }) { return ended }
     // WNOWAIT leaves the process's number taken until `ended` is set under the lock.
     var information = unsafe siginfo_t()
