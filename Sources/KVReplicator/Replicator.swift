@@ -61,6 +61,8 @@ public final class Replicator: Sendable, Service {
     public var retrying: @Sendable (ReplicatorError, Duration) -> Void = { _, _ in }
     /// Told once a session, when hub and store first have nothing left for each other: what the session did so far.
     public var caughtUp: @Sendable (SyncReport) -> Void = { _ in }
+    /// Told what was mended by itself: the hub or the store was restored or copied. Must not block.
+    public var repaired: @Sendable (Repair) -> Void = { _ in }
 
     /// Shorter in tests.
     var heartbeatInterval = ProtocolLimits.heartbeatInterval
@@ -229,6 +231,7 @@ public final class Replicator: Sendable, Service {
   /// Runs `work`, says on the board how it ended, and leaves what the board says for other processes, from time to time
   /// and at the end.
   private func leavingNotes<Result: Sendable>(_ work: () async throws -> Result) async throws -> Result {
+    board.recall(StatusNote.left(in: store)?.repairs ?? [])
     let keeper = NoteKeeper(store: store, hub: hub, board: board)
     let keeping = Task { await keeper.run() }
     func end(_ error: ReplicatorError?) async {
@@ -328,7 +331,7 @@ public final class Replicator: Sendable, Service {
       connection: connection,
       surroundings: SessionRunner.Surroundings(
         board: board, control: control, catchUps: catchUps, deadline: deadline, progress: configuration.progress,
-        caughtUp: configuration.caughtUp))
+        caughtUp: configuration.caughtUp, repaired: configuration.repaired))
     return try await runner.run()
   }
 

@@ -63,4 +63,6 @@ public struct ReplicatorStatus: Sendable, Hashable {
   public var lastError: ReplicatorError?
   /// Conflicts that wait for the program's decision.
   public var unresolvedConflicts: Int
+  /// What was mended, the last of each cause, oldest first: by this replicator, or by others of the store before it ran.
+  public var repairs: [Repair]
 }

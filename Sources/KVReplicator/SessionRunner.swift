@@ -90,6 +90,8 @@ final class SessionRunner: Sendable {
     var progress: @Sendable (SyncReport) -> Void
     /// Told when it first has nothing left.
     var caughtUp: @Sendable (SyncReport) -> Void
+    /// Told what it mends.
+    var repaired: @Sendable (Repair) -> Void
   }
 
   init(
@@ -230,7 +232,8 @@ final class SessionRunner: Sendable {
       state.ending = .success(
         ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
       connection.close()
-    case .notify(let notice): surroundings.board.listeners.tell(notice.event)
+    case .notify(let notice):
+      if let repair = surroundings.board.tell(notice) { surroundings.repaired(repair) }
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
     case .end(let error): state.ending = state.ending ?? .success(error)
     case .beginAgain:

@@ -43,6 +43,7 @@ final class StatusBoard: Sendable {
     var behindSince: ContinuousClock.Instant?
     var hasBeenLive = false
     var told = ReplicatorStatus.State.offline.name
+    var repairs: [Repair] = []
     /// The first pending change's time, by the version it comes after.
     var oldest: (acknowledged: Version, time: UInt64)?
   }
@@ -105,6 +106,23 @@ final class StatusBoard: Sendable {
     }
   }
 
+  /// What a session found out: if it is a repair, the status has it as well, with those that replicators before this one
+  /// left in the store; returns it then.
+  func tell(_ notice: SessionNotice) -> Repair? {
+    let repair = Repair(notice)
+    if let repair { contents.withLock { $0.repairs.note(repair) } }
+    listeners.tell(notice.event)
+    return repair
+  }
+
+  func recall(_ repairs: [Repair]) {
+    contents.withLock { contents in
+      for repair in repairs.reversed() where !contents.repairs.contains(where: { $0.cause.name == repair.cause.name }) {
+        contents.repairs.insert(repair, at: 0)
+      }
+    }
+  }
+
   func retrying(_ error: ReplicatorError, after wait: Duration) {
     change { contents, now in
       if case .session(let session) = contents.activity, session.isCaughtUp { contents.lastLevel = now }
@@ -161,7 +179,7 @@ final class StatusBoard: Sendable {
         lagVersions: contents.hubVersion.map { $0 > cursor ? $0 - cursor : 0 },
         lag: isLevel ? .zero : contents.lastLevel.map { now - $0 },
         nextTry: contents.nextTry.map { max(.zero, $0 - now) }, lastError: contents.lastError,
-        unresolvedConflicts: unresolved)
+        unresolvedConflicts: unresolved, repairs: contents.repairs)
     }
   }
 

@@ -7,7 +7,7 @@
 // grammar (little-endian; a time is milliseconds since 1970, 0: none)
 //   status = time u64 | hub (u16 bytes, UTF-8) | state u8 | zero 7 | progress, rate u64 (bits of a double) | remaining u64 |
 //            hubVersion u64 (all ones: unknown) | level u64 | nextTry u64 | code, message of the last error (u16 bytes,
-//            UTF-8, empty: none)
+//            UTF-8, empty: none) | repairs u8 | *repair (Repair.swift)
 //     level: when store and hub were last found to have the same; all ones: they are
 
 package import KVLog
@@ -25,6 +25,8 @@ package struct StatusNote: Sendable, Equatable {
   package var nextTry: UInt64?
   package var errorCode: String?
   package var errorMessage: String?
+  /// The last of each cause.
+  package var repairs: [Repair]
 
   /// Whether the process that left it replicates still.
   package var isCurrent = true
@@ -42,6 +44,7 @@ package struct StatusNote: Sendable, Equatable {
     nextTry = status.nextTry.map { time + UInt64(clamping: $0.milliseconds) }
     errorCode = status.lastError?.code.rawValue
     errorMessage = status.lastError?.message
+    repairs = status.repairs
   }
 
   /// For how long the store has lacked something of the hub's; nil: not known.
@@ -75,6 +78,8 @@ package struct StatusNote: Sendable, Equatable {
     bytes.append(littleEndian: nextTry ?? 0)
     Self.append(errorCode ?? "", to: &bytes)
     Self.append(errorMessage ?? "", to: &bytes)
+    bytes.append(UInt8(repairs.count))
+    for repair in repairs { repair.append(to: &bytes) }
     return bytes
   }
 
@@ -115,6 +120,8 @@ package struct StatusNote: Sendable, Equatable {
     let code = try reader.text(UInt16.self, atMost: Self.largestText, from: bytes)
     let message = try reader.text(UInt16.self, atMost: Self.largestText, from: bytes)
     (errorCode, errorMessage) = code.isEmpty ? (nil, nil) : (code, message)
+    repairs = []
+    for _ in 0..<(try reader.read(UInt8.self, from: bytes)) { repairs.append(try Repair(&reader, from: bytes)) }
     try reader.end(of: bytes)
   }
 }

@@ -1,4 +1,5 @@
-// What `sync --continuous` tells while it runs: when it loses the hub, and when it has caught up again.
+// What `sync` tells while it runs: what was mended by itself; with --continuous also when it loses the hub, and when it has
+// caught up again.
 //
 // Invariant: a trouble is told when it begins, not each time that trying again has failed. Another trouble is news.
 
@@ -38,6 +39,15 @@ final class SyncNews: Sendable {
     line.member("reason", error.code.rawValue)
     line.member("error", error.message)
     line.member("retrySeconds", seconds)
+    line.endObject()
+    Messages.write(line.bytes)
+  }
+
+  func repaired(_ repair: Repair) {
+    guard json else { return Messages.write("\(repair.sentence)\n") }
+    var line = Output()
+    line.beginObject()
+    repair.members("event", to: &line)
     line.endObject()
     Messages.write(line.bytes)
   }

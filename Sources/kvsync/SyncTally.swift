@@ -10,6 +10,7 @@ final class SyncTally: Sendable {
     var finished = SyncReport()
     var current = SyncReport()
     var bar: ProgressBar
+    var repairs: [Repair] = []
   }
 
   private let state = Mutex(State(bar: ProgressBar()))
@@ -19,6 +20,11 @@ final class SyncTally: Sendable {
 
   var total: SyncReport { state.withLock { Self.sum($0.finished, $0.current) } }
   var elapsed: Duration { state.withLock { $0.bar.elapsed } }
+
+  var repairs: [Repair] { state.withLock { $0.repairs } }
+
+  /// The last hundred stay.
+  func note(_ repair: Repair) { state.withLock { $0.repairs = ($0.repairs + [repair]).suffix(100) } }
 
   /// The current session has come so far.
   func update(_ report: SyncReport) {

@@ -48,12 +48,17 @@ final class Run {
       for proxy in proxies.values { proxy.end() }
       for process in [hub].compactMap({ $0 }) + replicas.values { process.end(SIGKILL) }
     }
-    for name in Self.names { proxies[name] = try Proxy() }
-    try startHub()
-    for name in Self.names { try start(name) }
-    try fault()
-    try heal()
-    try close()
+    do {
+      for name in Self.names { proxies[name] = try Proxy() }
+      try startHub()
+      for name in Self.names { try start(name) }
+      try fault()
+      try heal()
+      try close()
+    } catch {
+      // A process that ends by itself says why in its ledger.
+      throw Failed(description: "\(error) \(wrongs)")
+    }
     let verdict = Verdict(path, seed: seed)
     try verdict.check()
     tally.writes = verdict.writes
@@ -103,7 +108,7 @@ final class Run {
 
   private func checkAlive() throws {
     for process in [hub].compactMap({ $0 }) + replicas.values where process.hasEnded {
-      throw Failed(description: "\(process.name) ended with status \(process.wait()): \(process.messages)\(wrongs)")
+      throw Failed(description: "\(process.name) ended with status \(process.wait()): \(process.messages)")
     }
   }
 

@@ -33,7 +33,7 @@ import Testing
         connection: try await Connection.connect(host: address.host, port: address.port),
         surroundings: SessionRunner.Surroundings(
           board: StatusBoard(store), control: RunControl(), catchUps: CatchUps(), progress: { _ in },
-          caughtUp: { _ in }))
+          caughtUp: { _ in }, repaired: { _ in }))
       if let error = try await runner.run().error { throw error }
     }
     #expect(error?.code == .unreachable && error?.message.contains("reads nothing") == true)

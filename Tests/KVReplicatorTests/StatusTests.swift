@@ -5,6 +5,7 @@ import KVLog
 import KVProtocol
 import KVStore
 import KVTransport
+import Synchronization
 import TestSupport
 import Testing
 
@@ -86,6 +87,42 @@ import Testing
     let fine = Replicator(store, hub: try hub.address(), configuration: configuration)
     _ = try await fine.syncOnce()
     #expect(fine.status.state == .offline && fine.status.lastError == nil && fine.status.lagVersions == 0)
+    await hub.shutdown()
+  }
+
+  @Test("What was mended is told, stays in the status, and is known to the next replicator of the store")
+  func repairs() async throws {
+    let bench = try Workbench()
+    let hub = try await bench.hub()
+    let store = try await bench.store("a")
+    let lost = [
+      Repair(.hubRestored(HubRestoration(local: 2...7, server: nil)), time: HybridTime(milliseconds: 1_000)),
+      Repair(.becameNewIncarnation(Identity(high: 3, low: 4)), time: HybridTime(milliseconds: 2_000)),
+      Repair(.lapsed, time: HybridTime(milliseconds: 3_000)),
+    ]
+    let board = StatusBoard(store)
+    board.recall(lost)
+    var note = StatusNote(board.status, hub: "kvsync://hub/space", time: 5_000)
+    #expect(try StatusNote(decoding: note.encoded.bytes) == note && note.repairs == lost)
+    try store.leaveNote(note.encoded)
+
+    let mended = Mutex<[Repair]>([])
+    #expect(board.tell(.loadingSnapshot(keys: 1)) == nil)
+    let restored = HubRestoration(local: nil, server: 4...9)
+    let repair = try #require(board.tell(.hubRestored(restored)))
+    #expect(repair.cause == .hubRestored(restored) && board.status.repairs == Array(lost.dropFirst()) + [repair])
+
+    var configuration = Replicator.Configuration()
+    configuration.repaired = { repair in mended.withLock { $0.append(repair) } }
+    let next = Replicator(store, hub: try hub.address(), configuration: configuration)
+    #expect(next.status.repairs.isEmpty)
+    _ = try await next.syncOnce()
+    #expect(next.status.repairs == lost && mended.withLock { $0.isEmpty })
+    note = try #require(StatusNote.left(in: store))
+    #expect(note.repairs == lost && !note.hub.contains("kvsync://hub/"))
+    for end in 1..<note.encoded.count {
+      #expect(throws: LogFormatError.self) { try StatusNote(decoding: Array(note.encoded.prefix(end)).bytes) }
+    }
     await hub.shutdown()
   }
 

@@ -39,10 +39,11 @@ final class Workplace: Sendable {
   private let scratch: Scratch
   var path: String { scratch.path }
 
-  init() throws {
+  /// In memory, where there is such a place, nothing waits for a disk.
+  init(inMemory: Bool = false) throws {
     // A child that dies while it is written to is an error of `write`, not the end of the tests.
     signal(SIGPIPE, SIG_IGN)
-    scratch = try Scratch()
+    scratch = try Scratch(inMemory: inMemory)
   }
 
   func file(_ name: String) -> String { scratch.path(name) }

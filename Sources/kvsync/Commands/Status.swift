@@ -16,6 +16,9 @@ struct Status: ToolCommand {
       failed for good. The hub's version is the one it last heard of; with the
       address of a space the hub is asked.
 
+      What was mended by itself stays on show, the last of each kind: a hub or a
+      store that was restored to an older state, or a store that was copied.
+
       States: offline, connecting, catchingUp, live, paused, needsAuthorization,
       failed. The lag is the number of the hub's versions that are not here, and
       the time since hub and store were last found to have the same.
@@ -121,6 +124,7 @@ struct Status: ToolCommand {
     out.member("lastErrorCode", standing.note?.errorCode)
     out.member("lastError", standing.note?.errorMessage)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
+    out.array(of: standing.note?.repairs ?? [])
     out.member("noteSeconds", standing.note.map { Double(standing.now - min(standing.now, $0.time)) / 1_000 })
     out.endObject()
   }
@@ -144,6 +148,9 @@ struct Status: ToolCommand {
     if let next = standing.nextTrySeconds { rows.append(("next try", "in \(seconds(next))")) }
     if let error = standing.note?.errorMessage { rows.append(("last error", error)) }
     rows.append(("unresolved conflicts", Amount.count(counters.unresolvedConflicts)))
+    for repair in standing.note?.repairs ?? [] {
+      rows.append(("mended", "\(Amount.time(milliseconds: repair.time.milliseconds)): \(repair.sentence)"))
+    }
     let width = rows.map(\.0.count).max() ?? 0
     for (name, value) in rows {
       out.append("\(name)\(String(repeating: " ", count: width - name.count))  \(value)\n")

@@ -18,6 +18,9 @@ struct Sync: ToolCommand {
       or after so long, and says what is left; each direction that has something
       to do comes forward, however small the budget.
 
+      A hub or a store that was restored to an older state, and a store that was copied
+      while both go on, are found and mended; what happened is told.
+
       Of what was overwritten here before it was sent, nothing is sent, unless
       --history every asks for it; transactions are sent whole.
 
@@ -94,7 +97,7 @@ struct Sync: ToolCommand {
       tally.clearProgress()
       // Also after a failure: what was done stays done, and the numbers say how much that is.
       let counters = store.counters()
-      try print(tally.total, counters, isCutShort: isCutShort, elapsed: tally.elapsed)
+      try print(tally.total, tally.repairs, counters, isCutShort: isCutShort, elapsed: tally.elapsed)
       if let failure { throw failure }
       let awaitsPull = tally.total.awaitsPull
       if awaitsPull, !output.json {
@@ -124,6 +127,13 @@ struct Sync: ToolCommand {
       tally.clearProgress()
       news.retrying(after: error, in: wait)
     }
+    configuration.repaired = { repair in
+      tally.note(repair)
+      // One pass says it once, with everything else.
+      guard continuous || !output.json else { return }
+      tally.clearProgress()
+      news.repaired(repair)
+    }
     if continuous {
       configuration.caughtUp = { report in
         tally.clearProgress()
@@ -133,7 +143,9 @@ struct Sync: ToolCommand {
     return configuration
   }
 
-  private func print(_ report: SyncReport, _ counters: Counters, isCutShort: Bool, elapsed: Duration) throws {
+  private func print(
+    _ report: SyncReport, _ repairs: [Repair], _ counters: Counters, isCutShort: Bool, elapsed: Duration
+  ) throws {
     let pending = counters.pendingChanges
     let changes = report.pushedChanges + report.pulledChanges
     var out = Output()
@@ -152,6 +164,7 @@ struct Sync: ToolCommand {
       out.member("remainingServerVersions", report.remainingServerVersions)
       out.member("cutShort", isCutShort)
       out.member("awaitsPull", report.awaitsPull)
+      out.array(of: repairs)
       out.member("seconds", Amount.seconds(elapsed))
       out.member("changesPerSecond", Int(Amount.perSecond(changes, in: elapsed)))
       out.endObject()
