@@ -40,13 +40,15 @@ enum Handshake {
     !hello.mode.isDisjoint(with: [.push, .pull]) && hello.cursor == nil && hello.shipped.version == 0
   }
 
-  /// What a replica is told whose space is not there and is not made.
-  static func refuseAbsentSpace(_ hello: Hello) -> Refusal {
+  /// What a replica is told whose space is not there and is not made, perhaps because its credential does not go so far.
+  static func refuseAbsentSpace(_ hello: Hello, mayCreate: Bool) -> Refusal {
     guard let epoch = hello.cursor?.identity else {
       let remedy =
         hello.mode.contains(.compare)
         ? "check its name; the first replica that synchronises with it makes it"
-        : "check its name; it makes no new ones"
+        : mayCreate
+          ? "check its name; it makes no new ones"
+          : "check its name; to make it takes a token that names the space, or an administrator's"
       return Refusal(.unknownSpace, "there is no space \"\(hello.space)\" on this hub; \(remedy)")
     }
     return Refusal(

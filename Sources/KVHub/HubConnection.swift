@@ -286,7 +286,7 @@ final class HubConnection: Sendable {
       space = try await hub.storage.space(
         named: hello.space, creating: grant.mayCreateSpace && Handshake.mayCreateSpace(hello))
     } catch HubStorageError.unknownSpace {
-      return .refused(Handshake.refuseAbsentSpace(hello))
+      return .refused(Handshake.refuseAbsentSpace(hello, mayCreate: grant.mayCreateSpace))
     }
     self.space.withLock { $0 = space }
     spaceName.withLock { $0 = hello.space }

@@ -132,6 +132,21 @@ struct SecurityTests {
     #expect(await hub.end() == 0)
   }
 
+  @Test("A token that names no space makes none, and says what does; one of an administrator does")
+  func makingSpaces() async throws {
+    let store = try await place.store("s", [([1], [2])])
+    let hub = try await Hub(place)
+    _ = try await token("token")
+    let refused = try await sync(store, hub, "--token-file", place.file("token"))
+    #expect(refused.status == 1 && refused.messages.contains("a token that names the space"), "\(refused.messages)")
+    _ = try await token("admin", "--rights", "admin")
+    #expect(try await sync(store, hub, "--token-file", place.file("admin")).status == 0)
+    _ = try await token("naming", "--space", "other")
+    let other = try await place.store("o")
+    #expect(try await run(["sync", other, hub.url("other"), "--token-file", place.file("naming")]).status == 0)
+    #expect(await hub.end() == 0)
+  }
+
   @Test("With TLS: whom a replica does not know as the hub it does not speak to, and each failure says what to do")
   func tls() async throws {
     let authority = try await TestAuthority()
