@@ -47,6 +47,11 @@ extension GroupWriter {
   ) {
     let localIsLater = contest.localIsLater(of: incarnation)
     let policy = policy.effective(for: contest.key)
+    if contest.writer == .earlierSelf {
+      contest.outcome = .identical
+      contest.resolution = .local
+      return
+    }
     if contest.isEqual {
       contest.outcome = .identical
       // The later of two equal writes has its say against a third: its time must reach the others.

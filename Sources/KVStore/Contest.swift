@@ -2,6 +2,8 @@
 //
 // Invariants
 // - A key is contested once in a group, with the last of the remote changes.
+// - What this store wrote itself, under a former name, and what it wrote when its copy was still the same store, is no other
+//   side: it comes back from the hub, and whatever was written knowing of it stands.
 
 import KVLog
 
@@ -14,6 +16,17 @@ struct Contest {
   var remoteIsDeletion: Bool
   var remoteValue: [UInt8]
 
+  /// Who wrote the remote side.
+  enum Remote {
+    case another
+    /// This store, before it wrote the local side.
+    case earlierSelf
+    /// It is the local side. Nothing is contested any more: what comes after it was written knowing of it.
+    case same
+  }
+
+  private(set) var writer = Remote.another
+
   var outcome = ConflictRecord.Outcome.remoteWon
   /// A resolution commit puts this, or deletes the key.
   var resolution: Resolution?
@@ -23,20 +36,29 @@ struct Contest {
     case merged([UInt8]?)
   }
 
-  init(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan, local: Row, localValue: [UInt8]) {
+  /// `isOwn`: this store wrote the remote commit, under a former name.
+  init(
+    _ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan, local: Row, localValue: [UInt8]
+  ) {
     key = bytes.extracting(change.key).copied()
     self.local = local
     self.localValue = localValue
     self.remote = remote
     remoteIsDeletion = change.isDeletion
     remoteValue = bytes.extracting(change.value).copied()
+    writer = isSame ? .same : isOwn ? .earlierSelf : .another
   }
 
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) {
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan) {
     self.remote = remote
     remoteIsDeletion = change.isDeletion
     remoteValue = bytes.extracting(change.value).copied()
+    // Who has met somebody else meets nobody else's earlier self.
+    if writer == .earlierSelf { writer = isSame ? .same : isOwn ? .earlierSelf : .another }
   }
+
+  /// A copy of a store offers with the time of its writing what the store had pending; so it is one write, whoever brings it.
+  private var isSame: Bool { isEqual && local.time == remote.time }
 
   var isEqual: Bool { local.isTombstone == remoteIsDeletion && localValue == remoteValue }
 
@@ -79,10 +101,11 @@ struct Contests {
     bytes += contest.bytes(policy)
   }
 
-  /// Whether the key is contested already: then with this change from now on.
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, in bytes: RawSpan) -> Bool {
+  /// Whether the key is contested already: then with this change from now on, if it still is.
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan) -> Bool {
     guard !all.isEmpty, let place = places[bytes.extracting(change.key).copied()] else { return false }
-    all[place].meet(change, of: remote, in: bytes)
+    guard all[place].writer != .same else { return true }
+    all[place].meet(change, of: remote, isOwn: isOwn, in: bytes)
     met.append(place)
     return true
   }

@@ -83,6 +83,19 @@ extension GroupWriter {
     guard try commit.header.originVersion <= known(of: commit.header.origin) else { return false }
     // A hub that was never restored gives a version of an author once.
     guard state.lowestRollback < .max else { return true }
+    return try logHas(commit, in: bytes)
+  }
+
+  /// Whether this store wrote the commit before it was copied or restored, and the hub has it from the other one of the two.
+  private func isOwn(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    let header = commit.header
+    let isOfOurName = state.lineage.contains {
+      $0.incarnation == header.origin && header.originVersion > $0.through && header.originVersion <= $0.until
+    }
+    return try state.hasPending && isOfOurName && logHas(commit, in: bytes)
+  }
+
+  private func logHas(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
     let mark = commit.mark(in: bytes)
     return try core.marks.with(
       core.log.configuration, after: core.log.firstVersion - 1, through: core.publication.state.position
@@ -135,6 +148,7 @@ extension GroupWriter {
     }
     let limit = contests.bytes + StoreLimits.conflictBytes
     let hasPending = state.hasPending
+    let isOwn = try isOwn(commit, in: bytes)
     var portion = Portion(changes: first..<first)
     var changes = ChangeCursor(commit)
     var index = 0
@@ -142,10 +156,11 @@ extension GroupWriter {
       defer { index += 1 }
       // The changes after the portion are only checked.
       guard index == portion.changes.upperBound else { continue }
-      if hasPending, !contests.meet(change, of: commit.header, in: bytes),
+      if hasPending, !contests.meet(change, of: commit.header, isOwn: isOwn, in: bytes),
         let (local, localValue) = try pendingRow(bytes.extracting(change.key))
       {
-        let contest = Contest(change, of: commit.header, in: bytes, local: local, localValue: localValue)
+        let contest = Contest(
+          change, of: commit.header, isOwn: isOwn, in: bytes, local: local, localValue: localValue)
         if index > first, contests.bytes + contest.bytes(policy) > limit { continue }
         contests.add(contest, policy)
       }

@@ -50,9 +50,16 @@ private final class Archipelago {
   }
 
   @discardableResult
-  func sync(_ name: String, _ direction: Replicator.Direction = .both) async throws -> SyncReport {
+  func sync(
+    _ name: String, _ direction: Replicator.Direction = .both, _ policy: ConflictPolicy = .lastWriterWins,
+    history: ShippedHistory = .latest, bytes: Int? = nil
+  ) async throws -> SyncReport {
     if hub == nil { try await startHub() }
-    return try await Replicator(try await store(name), hub: try hub!.address()).syncOnce(direction)
+    var configuration = Replicator.Configuration()
+    configuration.policy = policy
+    configuration.history = history
+    return try await Replicator(try await store(name), hub: try hub!.address(), configuration: configuration)
+      .syncOnce(direction, budget: Replicator.Budget(bytes: bytes))
   }
 
   /// Synchronises until nobody has anything left for anybody.
@@ -136,6 +143,47 @@ private final class Archipelago {
     let expected = [
       "shared": "1", "contested": "copy", "unsent": "before the copy", "of/a": "a", "of/copy": "copy",
     ]
+    for name in ["a", "copy", "third"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    let history = try await sea.history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")
+    try await sea.closeAll()
+  }
+
+  /// A number that all add to: the policy by which a write that counts twice shows.
+  private static let adding = ConflictPolicy.merge { conflict in
+    let numbers = [conflict.local, conflict.remote].map { $0.flatMap { Int(String(decoding: $0, as: UTF8.self)) } ?? 0 }
+    return Array("\(numbers.reduce(0, +))".utf8)
+  }
+
+  @Test(
+    "What was pending when a store was copied is one write, whoever of both brings it: no conflict, and not taken twice",
+    arguments: [0, 1, 2, 3, 4], [nil, 1])
+  func pendingInBoth(_ number: Int, _ bytesOfPass: Int?) async throws {
+    let policies = [.lastWriterWins, .localWins, .remoteWins, .manual, Self.adding]
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    try await a.put("0", for: "base")
+    try await sea.sync("a")
+    for key in ["overwritten", "deleted", "twice"] { try await a.put("1", for: key) }
+    try await a.put("2", for: "twice")
+    for key in ["own", "gone"] { try await a.put("1", for: key) }
+    try await sea.copy("a", to: "copy")
+    // The original sends what was pending, and goes on from there.
+    let original = try await sea.store("a")
+    try await sea.sync("a", history: .every)
+    try await original.put("3", for: "overwritten")
+    try await original.put("3", for: "twice")
+    try await original.delete("deleted")
+    try await sea.sync("a")
+    // So does the copy, which has not sent it yet.
+    let copy = try await sea.store("copy")
+    try await copy.put("4", for: "own")
+    try await copy.delete("gone")
+    // At once, or a commit in each pass.
+    while try await sea.sync("copy", .both, policies[number], bytes: bytesOfPass).isCutShort {}
+    #expect(copy.counters().conflicts == 0)
+    try await sea.heal(["a", "copy", "third"])
+    let expected = ["base": "0", "overwritten": "3", "twice": "3", "own": "4"]
     for name in ["a", "copy", "third"] { #expect(try await sea.contents(name) == expected, "\(name)") }
     let history = try await sea.history()
     #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")

@@ -95,8 +95,8 @@ import Testing
     var cursor = ChangeCursor(openChanges: 0..<change.count, count: 1)
     let view = try #require(try cursor.next(in: change.bytes))
     var contest = Contest(
-      view, of: header(version: 0x0107, serverVersion: 8, origin: Self.other), in: change.bytes, local: local,
-      localValue: [])
+      view, of: header(version: 0x0107, serverVersion: 8, origin: Self.other), isOwn: false, in: change.bytes,
+      local: local, localValue: [])
     contest.outcome = .unresolved
     var record = ConflictRecord(contest, ordinal: 1, found: Self.time)
     let head: [(String, String)] = [
