@@ -189,6 +189,38 @@ struct CopiedDirectoryTests {
     #expect(isOnce(history).isEmpty, "\(history)")
   }
 
+  @Test("A hub is put back to an older copy while its replicas are live and write: they find out by themselves")
+  func hubRestoredLive() async throws {
+    try await harbour.put("a", ("kept", "1"))
+    for name in ["a", "b"] { try await harbour.sync(name) }
+    try await harbour.copy("hub", to: "hub-saved")
+    let url = try await harbour.up().url()
+    let live = try ["a", "b"].map { try place.start("sync", place.file($0), url, "--continuous", "--json") }
+    var expected = ["kept": "1"]
+    for round in 0..<9 {
+      for name in ["a", "b"] {
+        try await harbour.put(name, ("of/\(name)/\(round)", "\(round)"))
+        expected["of/\(name)/\(round)"] = "\(round)"
+      }
+      if round == 5 {
+        try await harbour.copy("hub-saved", to: "hub")
+        _ = try await harbour.up()
+      }
+    }
+    let deadline = ContinuousClock.now + .seconds(30)
+    while ContinuousClock.now < deadline, !live[0].messages.contains("hubRestored") {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    for process in live {
+      process.kill(SIGTERM)
+      #expect(await process.wait().status == 0, "\(process.messages)")
+    }
+    #expect(live[0].messages.contains(#"{"event":"hubRestored","localFrom":"#), "\(live[0].messages)")
+    #expect(try await harbour.settle(["a", "b", "c"]) == expected)
+    let history = try await harbour.history()
+    #expect(isOnce(history).isEmpty, "\(history)")
+  }
+
   @Test("A replica that is put back to an older copy takes a new name, gets what the hub has of it, and says so")
   func replicaRestored() async throws {
     for key in 0..<4 { try await harbour.put("a", ("key/\(key)", "old")) }
