@@ -295,7 +295,8 @@ extension InMemorySpace.State {
         progress[header.origin]
         ?? ReplicaProgress(replica: header.origin, lastApplied: 0, digest: .zero, unconfirmed: [])
       let later = commits[min(Int(restoration.cursor), commits.count)...].filter { $0.origin == header.origin }
-      let isHere = later.contains { $0.mark == commit.mark(in: bytes) }
+      // Not only among the later ones: who goes on under another name brings back what was never lost as well.
+      let isHere = commits.contains { $0.mark == commit.mark(in: bytes) }
       if isHere {
         matched.insert(commit.mark(in: bytes))
         continue

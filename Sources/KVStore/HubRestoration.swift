@@ -8,6 +8,7 @@
 // Invariants
 // - What was written without knowing of a lost commit is not overwritten by it: such a commit is declined whole, and so are
 //   the later ones of the same author that come with it. The replica that brought them offers what is current in them.
+// - What was never lost is neither taken nor declined.
 // - Lost commits are taken in the order in which they were written: a later one may overwrite an earlier one.
 
 package import KVLog
@@ -55,7 +56,9 @@ extension GroupWriter {
           try authors[author] ?? self.progress(of: author)
           ?? ReplicaProgress(replica: author, lastApplied: 0, digest: .zero, unconfirmed: [])
         let mark = commit.mark(in: bytes)
-        if commit.header.originVersion <= progress.lastApplied, marks.contains(mark) {
+        if commit.header.originVersion <= progress.lastApplied,
+          try marks.contains(mark) || neverLost(commit, in: bytes, seen: restoration.cursor)
+        {
           if commit.header.originVersion == progress.lastApplied { marks.matched.insert(author) }
           return
         }
@@ -83,6 +86,21 @@ extension GroupWriter {
     }
     for progress in authors.values { try append(progress) }
     return outcome
+  }
+
+  /// Whether the commit is among what the hub had all the time: who goes on under another name brings back all that the hub
+  /// had confirmed under the former one. A row is as the commit left it, or all were overwritten by what the bringer, who has
+  /// everything through `cursor`, has seen.
+  private func neverLost(_ commit: CommitView, in bytes: RawSpan, seen cursor: Version) throws -> Bool {
+    let header = commit.header
+    var isOverwritten = true
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      let row = try row(of: bytes.extracting(change.key))
+      if let row, row.origin == header.origin, row.time == header.time { return true }
+      isOverwritten = isOverwritten && row.map { $0.version <= cursor && $0.time > header.time } ?? false
+    }
+    return isOverwritten
   }
 
   /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.
