@@ -4,6 +4,7 @@
 // Invariants
 // - What is applied of a replica, and that it is applied, become durable in the same block.
 // - A commit is applied whole or declined whole. One that was refused before the admission is declined, whatever it met.
+// - What adds nothing is decided and not written.
 // - A look-up per change is needed only when somebody else wrote after the push's cursor.
 
 package import KVLog
@@ -70,7 +71,7 @@ extension GroupWriter {
         progress.refuse(refusal, messageRoom: &messageRoom)
       } else if let newer = try newerVersion(than: push, has: commit, in: bytes, by: progress.replica) {
         progress.unconfirmed.append(CommitException(version: version, reason: .stale(hubVersion: newer)))
-      } else {
+      } else if try !addsNothing(commit, in: bytes) {
         try admit(commit, in: bytes)
       }
     }
@@ -86,6 +87,21 @@ extension GroupWriter {
       try putRow(
         bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: header)
     }
+  }
+
+  /// Whether the hub was restored and has already got back, from somebody else, what is offered again here: the same rows, of
+  /// the same time. What a replica offered again before the hub was restored is not told from its first form otherwise.
+  private func addsNothing(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    guard !state.lineage.isEmpty, !commit.header.flags.isDisjoint(with: [.reoffer, .resolution]) else { return false }
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      let isHere = try withRow(bytes.extracting(change.key)) { row, value in
+        row.time == commit.header.time && row.isTombstone == change.isDeletion
+          && value.isEqual(to: bytes.extracting(change.value))
+      }
+      guard isHere ?? false else { return false }
+    }
+    return true
   }
 
   /// The newest version, by somebody else and beyond what the replica had seen of it, of any key of the commit; nil admits

@@ -269,6 +269,31 @@ private final class Archipelago {
     try await sea.closeAll()
   }
 
+  @Test("A hub that is restored twice is not given what it was offered again in between beside the first form of it")
+  func hubRestoredTwice() async throws {
+    let sea = try Archipelago()
+    for name in ["a", "b"] { try await sea.sync(name) }
+    try await sea.copy("hub", to: "hub-saved")
+    let b = try await sea.store("b")
+    try await b.write { transaction in
+      try transaction.put("b", for: "unique")
+      try transaction.put("b", for: "contested")
+    }
+    for name in ["b", "a"] { try await sea.sync(name) }
+    try await sea.copy("hub-saved", to: "hub")
+    try await sea.store("c").put("c", for: "contested")
+    for name in ["c", "b"] { try await sea.sync(name) }
+    // What b wrote is stale by now, and what is left of it was offered again; the other replica has the first form.
+    try await sea.copy("hub-saved", to: "hub")
+    try await sea.heal(["a", "b", "c"])
+    for name in ["a", "b", "c"] {
+      #expect(try await sea.contents(name) == ["unique": "b", "contested": "c"], "\(name)")
+    }
+    let history = try await sea.history()
+    #expect(history["unique=b"] == 1, "\(history)")
+    try await sea.closeAll()
+  }
+
   @Test("What a restored hub lost comes back although its author never does, and from rows where no log has it")
   func authorIsGone() async throws {
     let sea = try Archipelago()
