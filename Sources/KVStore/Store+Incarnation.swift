@@ -59,7 +59,7 @@ extension Store {
         RollbackRecord(
           space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: log.acknowledged,
           changes: UInt64(log.changes), bytes: UInt64(log.bytes),
-          isRestoring: group.state.isRestoring || log.lostForeign))
+          isRestoring: group.state.isRestoring || log.isLoss))
     }
     return replicaState()
   }
@@ -70,8 +70,9 @@ extension Store {
     var first: Version
     /// The hub's versions beyond this are looked for.
     var lowest: Version
-    /// Whether the hub has lost commits of others that this store had pulled.
-    var lostForeign: Bool
+    /// Whether the hub has lost anything that this store knows. Of what it wrote, that is pending again, and the marks of what
+    /// was void in it are gone: what is void is told by the rows from then on (`StoreState.restoreThrough`).
+    var isLoss: Bool
     /// Whether some of what it lacks is in the rows only.
     var missesOwn: Bool
     var missesForeign = false
@@ -94,9 +95,9 @@ extension Store {
     let decided = max(shipped, former)
     var log = RetainedLog(
       first: first, lowest: min(cursor, state.lowestRollback),
-      lostForeign: known > cursor || shipped < state.shipped && former > 0,
+      isLoss: known > cursor || shipped < state.shipped,
       missesOwn: shipped < min(first, state.acknowledged), acknowledged: min(state.acknowledged, max(decided, first)))
-    let start = log.lostForeign ? first : log.acknowledged
+    let start = log.isLoss ? first : log.acknowledged
     try published {
       try withStream(after: start, through: state.position) { stream in
         while stream.version < state.version {

@@ -269,6 +269,30 @@ private final class Archipelago {
     try await sea.closeAll()
   }
 
+  @Test("What had lost a conflict is not pushed again to a hub that was restored, whatever it lost")
+  func voidStaysVoid() async throws {
+    let sea = try Archipelago()
+    for name in ["a", "b"] { try await sea.sync(name) }
+    let b = try await sea.store("b")
+    try await b.put("b", for: "contested")
+    try await b.put("b", for: "unique")
+    try await sea.store("a").put("a", for: "contested")
+    try await sea.sync("a")
+    try await sea.sync("b", .pull)
+    try await sea.copy("hub", to: "hub-saved")
+    // Only what b wrote is lost, and what was void in it has been forgotten when it was folded.
+    try await sea.sync("b", .push)
+    try await sea.copy("b", to: "b-closed")
+    try await sea.copy("hub-saved", to: "hub")
+    try await sea.heal(["b", "a"])
+    for name in ["a", "b"] {
+      #expect(try await sea.contents(name) == ["contested": "a", "unique": "b"], "\(name)")
+    }
+    let history = try await sea.history()
+    #expect(history["contested=b"] == nil, "\(history)")
+    try await sea.closeAll()
+  }
+
   @Test("A hub that is restored twice is not given what it was offered again in between beside the first form of it")
   func hubRestoredTwice() async throws {
     let sea = try Archipelago()
