@@ -63,13 +63,13 @@ struct ReplicaProcess: ParsableCommand {
 /// How the replicator is to treat commits that were overwritten later.
 enum History {
   static func configuration(everything: Bool) throws -> Replicator.Configuration {
-    // This version of the replicator ships every commit.
-    guard everything else { return Replicator.Configuration() }
-    return Replicator.Configuration()
+    var configuration = Replicator.Configuration()
+    configuration.history = everything ? .every : .latest
+    return configuration
   }
 
   /// Whether the replicator can leave out what was overwritten.
-  static let isAvailable = false
+  static let isAvailable = true
 }
 
 /// What a replica did.
