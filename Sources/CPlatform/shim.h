@@ -20,6 +20,9 @@ static inline uint32_t shared_add32(uint32_t *word, uint32_t value) {
   return __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST);
 }
 
+/* Asks for what will be read soon. */
+static inline void prefetch(const void *address) { __builtin_prefetch(address); }
+
 /* Sleeps until the word is no longer `expected`, somebody wakes its sleepers, or `milliseconds` have passed (0: never).
    May return early for no reason. */
 #if defined(__linux__)

@@ -22,6 +22,8 @@ final class EmbeddedSpace: HubSpace {
     options.logRetention = storage.retention.map { .acknowledged(bytes: 0, age: $0) } ?? .all
     options.segmentBytes = storage.segmentBytes
     retentionSeconds = storage.retention.map { UInt64(max(1, $0.components.seconds)) } ?? 0
+    // The hub's directory is locked already, and what replicas push is seldom read here.
+    options.isExclusive = true
     store = try await Store.open(at: directory.space(name), options: options)
   }
 

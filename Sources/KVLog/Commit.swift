@@ -48,6 +48,7 @@ package struct CommitHeader: Equatable, Sendable {
   package var flags: CommitFlags
   package var changeCount: Int
 
+  @inlinable
   package init(
     version: Version, serverVersion: Version, origin: Identity, originVersion: Version, time: HybridTime,
     flags: CommitFlags, changeCount: Int
@@ -59,6 +60,21 @@ package struct CommitHeader: Equatable, Sendable {
     self.time = time
     self.flags = flags
     self.changeCount = changeCount
+  }
+}
+
+extension CommitHeader {
+  /// Of a commit that was read before, whose payload begins at `start`.
+  @inlinable
+  package init(ofPayloadAt start: Int, in bytes: RawSpan) {
+    self.init(
+      version: bytes.load(UInt64.self, at: start + CommitLayout.version),
+      serverVersion: bytes.load(UInt64.self, at: start + CommitLayout.serverVersion),
+      origin: bytes.loadIdentity(at: start + CommitLayout.origin),
+      originVersion: bytes.load(UInt64.self, at: start + CommitLayout.originVersion),
+      time: HybridTime(rawValue: bytes.load(UInt64.self, at: start + CommitLayout.time)),
+      flags: CommitFlags(rawValue: bytes.load(UInt16.self, at: start + CommitLayout.flags)),
+      changeCount: Int(bytes.load(UInt32.self, at: start + CommitLayout.changeCount)))
   }
 }
 
@@ -118,14 +134,7 @@ package struct CommitView: Sendable {
     else {
       throw LogFormatError(.cutShort, at: start + CommitLayout.changeCount)
     }
-    header = CommitHeader(
-      version: bytes.load(UInt64.self, at: start + CommitLayout.version),
-      serverVersion: bytes.load(UInt64.self, at: start + CommitLayout.serverVersion),
-      origin: bytes.loadIdentity(at: start + CommitLayout.origin),
-      originVersion: bytes.load(UInt64.self, at: start + CommitLayout.originVersion),
-      time: HybridTime(rawValue: bytes.load(UInt64.self, at: start + CommitLayout.time)),
-      flags: CommitFlags(rawValue: flags),
-      changeCount: changeCount)
+    header = CommitHeader(ofPayloadAt: start, in: bytes)
     core = start + CommitLayout.envelopeBytes..<end
     changes = start + CommitLayout.headerBytes..<end - trailerBytes
   }

@@ -58,7 +58,7 @@ final class Folder: Sendable {
   /// Waits until another generation may be sealed.
   func waitForRoom(_ core: StoreCore) throws {
     try state.wait { state, _ in
-      if core.memory.generations.sealedCount < StoreLimits.sealedGenerations { return () }
+      if core.tail.maySeal { return () }
       if let full = state.full { throw full }
       if let failure = core.publication.failure { throw failure }
       if state.hasEnded { throw StoreError.closed }
@@ -140,7 +140,7 @@ final class Folder: Sendable {
   /// Whether to wait for more rows that go to the same pages of the index; takes its time to find out. A fold costs what
   /// the pages cost that it touches: with random keys all of them, be there one row for each or ten.
   private func waitsForMore(_ sealed: [Generation], _ core: StoreCore) throws -> Bool {
-    guard 2 * sealed.count < StoreLimits.sealedGenerations, try core.index.isThin(sealed) else { return false }
+    guard core.tail.mayWaitForMore, try core.index.isThin(sealed) else { return false }
     try certify(sealed, after: core.index.foldedState() ?? StoreState(start: core.identity), core)
     let before = core.memory.sequence
     let deadline = Deadline(secondsFromNow: StoreLimits.foldIdleSeconds)

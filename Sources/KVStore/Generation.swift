@@ -65,6 +65,8 @@ final class Generation: Sendable {
     environment.statistics.usedBytes * 100 > capacity * StoreLimits.generationFillPercent
   }
 
+  var freeBytes: Int { capacity - environment.statistics.usedBytes }
+
   func source() throws(LMDBError) -> Source {
     Source(reader: try environment.reader(), tables: tables, filter: filter.withLock { $0.made })
   }

@@ -9,6 +9,8 @@
 // - The tail's open transaction equals the published state, and nothing more while `isDeferring`: the rows follow while the
 //   log is being synchronised, or when a transaction of the group first reads. From then on it equals the published state
 //   plus the records in `builder`.
+// - In a store that this process has for itself the tail is opened when it is first needed. A group that never needs it is
+//   left to the inserter, after which everybody else looks into the tail (see there).
 // - A write that fails is taken back by starting the transaction again and applying the records that remain. The same path
 //   serves a generation that runs full in the middle of a group.
 // - A failed log write or commit has an unknown outcome: the store is poisoned and must be reopened. A tail that has no
@@ -36,6 +38,8 @@ final class GroupWriter {
   private var needsSynchronize = false
   /// Whether the group has anything but deletions and what is said by the hub: those may use the reserve.
   private var hasValues = false
+  /// Whether the group has nothing but commits and progress.
+  private var isPlain = true
   /// Whether the present request completes only when it is durable.
   private var requestIsDurable = true
   /// Why the present request, or the whole group, cannot go on. A caller's closure may have swallowed the error when
@@ -46,6 +50,12 @@ final class GroupWriter {
   private var knownAuthors: [Identity: Version] = [:]
   private var addedAuthors: [Identity: Version] = [:]
   private static let maximumKnownAuthors = 4_096
+  /// What the space has applied of replicas, as published and as this group adds: a push that nothing is looked up for
+  /// leaves the tail alone.
+  private var knownProgress: [Identity: ReplicaProgress] = [:]
+  private var addedProgress: [Identity: ReplicaProgress] = [:]
+  private static let maximumKnownProgress = 256
+  private static let maximumKnownExceptions = 64
   /// Tells a scan of a finished transaction from one of the present transaction.
   private(set) var transactionSerial = 0
 
@@ -73,14 +83,16 @@ final class GroupWriter {
     try core.locks.writing.lock()
     do {
       try catchUp()
-      if generation.isNearlyFull || core.memory.logBytesInGeneration > generation.capacity { try rollAhead() }
       builder.reset(after: published.version, digest: published.position.digest, origin: published.incarnation)
       state = published
       needsSynchronize = false
       hasValues = false
+      isPlain = true
+      isDeferring = true
       groupFailure = nil
       addedAuthors = [:]
-      try beginTail()
+      addedProgress = [:]
+      if core.insertsLater { try core.inserter.waitForRoom() } else { try openTail() }
     } catch {
       abandon()
       end()
@@ -97,7 +109,7 @@ final class GroupWriter {
       do { try finishForTheDead() } catch { throw core.poison(error) }
     } else if core.memory.sequence != sequence {
       let sequence = core.memory.sequence
-      knownAuthors = [:]
+      forget()
       adopt(try core.resumeLog(), sequence)
     }
     let live = try core.tail.live()
@@ -110,9 +122,15 @@ final class GroupWriter {
     try core.log.recover(after: recovery.state.position) { try recovery.apply($0) }
     try recovery.finish()
     core.noteLog(recovery.state)
-    knownAuthors = [:]
+    forget()
     adopt(recovery.state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
+  }
+
+  /// Another process has written.
+  private func forget() {
+    knownAuthors = [:]
+    knownProgress = [:]
   }
 
   private func adopt(_ state: StoreState, _ sequence: UInt64) {
@@ -133,6 +151,7 @@ final class GroupWriter {
     let wasSynchronizing = needsSynchronize
     let before = state
     let authors = addedAuthors
+    let progress = addedProgress
     if let groupFailure { throw groupFailure }
     do {
       transactionSerial += 1
@@ -147,6 +166,7 @@ final class GroupWriter {
       transactionSerial += 1
       needsSynchronize = wasSynchronizing
       addedAuthors = authors
+      addedProgress = progress
       if builder.mark != mark {
         builder.rewind(to: mark)
         if isDeferring {
@@ -177,6 +197,7 @@ final class GroupWriter {
       if needsSynchronize { try makeDurable() }
       return
     }
+    let isLate = try prepare()
     core.memory.unfinishedWriter = core.process
     let end: LogPosition
     do throws(LogError) {
@@ -190,9 +211,17 @@ final class GroupWriter {
       throw error
     }
     do {
-      if needsSynchronize { try synchronizeWhileApplying() }
+      if isLate {
+        try core.log.synchronize()
+      } else if needsSynchronize {
+        try synchronizeWhileApplying()
+      }
       state.position = end
-      try commitTail()
+      if isLate {
+        core.inserter.take(BlockRecords(of: builder, appendedTo: end), after: state, core)
+      } else {
+        try commitTail()
+      }
     } catch let error where StoreError.isFull(error) {
       // The tail has no room, and nobody has seen the block.
       abandon()
@@ -206,8 +235,9 @@ final class GroupWriter {
       throw core.poison(error)
     }
     knownAuthors.merge(addedAuthors) { max($0, $1) }
+    for progress in addedProgress.values { know(progress) }
     core.noteLog(state)
-    core.memory.appended(builder.byteCount)
+    if !isLate { core.memory.appended(builder.byteCount) }
     adopt(state, core.memory.published(watchingHere: core.watch.isWatching))
     core.memory.unfinishedWriter = nil
     core.folder.wakeIfPressed()
@@ -215,11 +245,24 @@ final class GroupWriter {
     if core.memory.durableVersion < state.version || !needsSynchronize { core.synchronizer.arm(core) }
   }
 
+  /// Whether the rows are left to the inserter; otherwise the tail is open.
+  private func prepare() throws -> Bool {
+    do {
+      let mayBeLate = core.insertsLater && isPlain && needsSynchronize && isDeferring && writer == nil
+      if mayBeLate, core.inserter.wants(builder.byteCount, core) { return true }
+      try openTail()
+      return false
+    } catch {
+      abandon()
+      throw error
+    }
+  }
+
   /// Appends the block. Values leave the disk the room that folding the tail needs; what makes room takes all there is, the
   /// reserve too.
   private func append() throws(LogError) -> LogPosition {
     do throws(LogError) {
-      return try core.log.append(&builder, LogGrowth(leaving: hasValues ? UInt64(core.tail.diskBytes) : 0))
+      return try core.log.append(&builder, LogGrowth(leaving: hasValues ? UInt64(core.tail.diskBytes + 2 * core.inserter.waitingBytes) : 0))
     } catch {
       guard error.kind == .full, !hasValues else { throw error }
       _ = core.reserve.release()
@@ -229,6 +272,7 @@ final class GroupWriter {
 
   /// Seals the live generation, so that the folder can fold it: what a full disk needs before the log can be truncated.
   func seal() throws {
+    try openTail()
     guard !generation.isEmpty else { return }
     do {
       try rollGeneration(room: builder.byteCount)
@@ -286,6 +330,16 @@ final class GroupWriter {
 
   // MARK: The tail's transaction
 
+  /// Has the tail hold all that is published, and begins its transaction.
+  private func openTail() throws {
+    guard writer == nil else { return }
+    try core.inserter.settle()
+    let live = try core.tail.live()
+    if live !== generation { enter(live) }
+    if generation.isNearlyFull || core.memory.logBytesInGeneration > generation.capacity { try rollAhead() }
+    try beginTail()
+  }
+
   private func beginTail() throws {
     writer = try generation.environment.beginWrite()
     isDeferring = true
@@ -299,6 +353,7 @@ final class GroupWriter {
   /// Brings the tail's transaction up to date with the group, for as long as that lasts.
   private func applyDeferred() throws {
     guard isDeferring else { return }
+    try openTail()
     var applied = published
     try builder.withRecords { try applier.apply($0, to: &writer!, state: &applied) }
     try applyOpenChanges()
@@ -361,7 +416,9 @@ final class GroupWriter {
   /// when it stands for much log, so that keys written again and again do not make the log, and recovery, grow for ever.
   /// On a full disk what is left of it is used up first.
   private func rollAhead() throws {
+    let hadValues = hasValues
     hasValues = true
+    defer { hasValues = hadValues }
     do {
       try rollGeneration(room: 0)
     } catch let error where StoreError.isFull(error) {
@@ -477,6 +534,7 @@ final class GroupWriter {
     var after = state
     try record.apply(to: &after)
     builder.append(type(of: record).kind, payload: payload.bytes)
+    isPlain = false
     // When the generation runs full, rebuilding applies the record; it comes to the same state.
     state = after
     needsSynchronize = true
@@ -485,6 +543,7 @@ final class GroupWriter {
   }
 
   func append(_ record: AcknowledgementRecord, durably: Bool) {
+    isPlain = false
     builder.append(.acknowledgement, payload: record.encoded().bytes)
     state.acknowledged(record)
     needsSynchronize = needsSynchronize || durably
@@ -492,6 +551,7 @@ final class GroupWriter {
 
   func append(_ record: SuccessionRecord) throws {
     guard !record.steps.isEmpty else { return }
+    isPlain = false
     builder.append(.succession, payload: record.encoded().bytes)
     if isDeferring { state.succeeded(record) }
     let before = state
@@ -501,6 +561,7 @@ final class GroupWriter {
   }
 
   func append(_ record: CursorRecord) {
+    isPlain = false
     builder.append(.cursor, payload: record.encoded().bytes)
     state.advanced(record)
   }
@@ -508,6 +569,7 @@ final class GroupWriter {
   func append(_ progress: ReplicaProgress) throws {
     let payload = progress.encoded
     builder.append(.progress, payload: payload.bytes)
+    addedProgress[progress.replica] = progress
     let tables = generation.tables
     try withTail { writer throws(LMDBError) in
       try writer.putSealed(tables.state, key: Tables.progress(of: progress.replica).bytes, payload.bytes)
@@ -523,6 +585,7 @@ final class GroupWriter {
 
   /// The commits that follow have this origin.
   func append(_ record: IncarnationRecord) throws {
+    isPlain = false
     builder.append(.incarnation, payload: record.encoded().bytes)
     addedAuthors[state.incarnation] = record.through
     builder.origin = record.incarnation
@@ -535,6 +598,7 @@ final class GroupWriter {
   }
 
   func append(_ record: RollbackRecord) {
+    isPlain = false
     builder.append(.rollback, payload: record.encoded().bytes)
     state.rolledBack(record)
     needsSynchronize = true
@@ -562,6 +626,7 @@ final class GroupWriter {
   }
 
   func append(_ record: RestoredRecord) {
+    isPlain = false
     builder.append(.restored, payload: record.encoded().bytes)
     state.restored(through: record.through)
     needsSynchronize = true
@@ -596,7 +661,21 @@ final class GroupWriter {
 
   /// What the hub has applied of a replica.
   func progress(of replica: Identity) throws -> ReplicaProgress? {
-    try withEntry(\.state, Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
+    if let progress = addedProgress[replica] ?? knownProgress[replica] { return progress }
+    // What this group adds is in `addedProgress`, so that the group's own writes need not be in the tail for this.
+    let progress = try withStoredEntry(\.state, Tables.progress(of: replica)) { try ReplicaProgress(decoding: $0) }
+    if let progress { know(progress) }
+    return progress
+  }
+
+  /// Remembers what is published of a replica, unless that takes much room.
+  private func know(_ progress: ReplicaProgress) {
+    guard progress.unconfirmed.count <= Self.maximumKnownExceptions else {
+      knownProgress[progress.replica] = nil
+      return
+    }
+    if knownProgress.count >= Self.maximumKnownProgress { knownProgress = [:] }
+    knownProgress[progress.replica] = progress
   }
 
   /// Through which of its versions the author's commits, those that the hub applied, are here.
@@ -626,6 +705,7 @@ final class GroupWriter {
     _ table: KeyPath<Tables, Table>, _ key: [UInt8], _ body: (RawSpan) throws -> Result
   ) throws -> Result? {
     if let requestFailure { throw requestFailure }
+    try openTail()
     let read = { (entry: RawSpan) throws -> Result? in entry.byteCount > 0 ? try body(entry) : nil }
     if let found = try writer!.getSealed(generation.tables[keyPath: table], key: key.bytes, read) { return found }
     for source in try sourcesBelow() {

@@ -40,6 +40,44 @@ struct LogApplier {
     for (author, version) in authors { try put(known: version, of: author, &writer) }
   }
 
+  /// What the rows and progress of many groups come to.
+  struct Collected {
+    var rows = RowSorter()
+    fileprivate var authors: [Identity: Version] = [:]
+    fileprivate var progress: [Identity: Range<Int>] = [:]
+  }
+
+  /// Takes the records of a group in, which lie in `range` of `records` and are nothing but commits and progress.
+  func collect(_ records: RawSpan, _ range: Range<Int>, into collected: inout Collected) throws {
+    var cursor = RecordCursor(range)
+    while let record = try cursor.next(in: records) {
+      switch record.kind {
+      case .commit:
+        let commit = try CommitView(payload: record.payload, in: records)
+        try collected.rows.add(commit, of: record, in: records)
+        let header = commit.header
+        if header.completesForeign { collected.authors[header.origin] = header.originVersion }
+      case .progress: collected.progress[records.loadIdentity(at: record.payload.lowerBound)] = record.payload
+      default: throw LogFormatError(.unknownKind, at: record.record.lowerBound)
+      }
+    }
+  }
+
+  /// Applies what was collected, rows by key.
+  func apply(_ collected: borrowing Collected, of records: RawSpan, to writer: inout LMDBWriter) throws {
+    do {
+      var place = try writer.ascendingWriter(tables.rows)
+      let home = tables.home
+      try collected.rows.forEach(in: records) { key, value, row throws in
+        try place.put(key: key, reservingBytes: row.byteCount(valueBytes: value.byteCount, home: home)) { target in
+          row.write(value: value, key: key, home: home, into: &target)
+        }
+      }
+    }
+    for payload in collected.progress.values { try apply(progress: records.extracting(payload), to: &writer) }
+    for (author, version) in collected.authors { try put(known: version, of: author, &writer) }
+  }
+
   private func apply(_ commit: CommitView, in bytes: RawSpan, to writer: inout LMDBWriter, state: inout StoreState)
     throws
   {

@@ -27,6 +27,11 @@ extension Store {
 
     package var fileSystem: any LogFileSystem = PosixFileSystem()
     package var generationBytes = StoreLimits.largestGenerationBytes
+    /// No other process may open the store for writing meanwhile; views are not kept out. Rows may follow their log a little
+    /// later then, see `Inserter`…
+    package var isExclusive = false
+    /// …those of groups of so many bytes or more.
+    package var lateGroupBytes = StoreLimits.overlappedBytes
     package var leaseMilliseconds = StoreLimits.leaseMilliseconds
     /// The name of the network file system that holds the path, if one does.
     package var network: @Sendable (String) -> String? = { FileSystemKind.network(holding: $0) }
@@ -119,7 +124,7 @@ extension Store {
       guard options.createIfMissing else { throw noStore(path) }
       try directory.make()
     }
-    let locks = try StoreLocks(directory)
+    let locks = try StoreLocks(directory, isExclusive: options.isExclusive)
     let (core, manifest) = try locks.whileOpening { isAlone throws -> (StoreCore, StoreManifest) in
       var manifest = try findOrCreate(directory, isAlone: isAlone, options)
       try directory.checkParts(manifest)
@@ -172,7 +177,7 @@ extension Store {
       let core = StoreCore(
         path: directory.path, manifest: manifest, log: log, tail: tail, index: index,
         state: recovery.state, sequence: tail.memory.sequence, locks: locks, reserve: Reserve(directory),
-        conflictRetention: options.conflictRetention)
+        conflictRetention: options.conflictRetention, lateGroupBytes: options.lateGroupBytes)
       core.noteLog(recovery.state)
       core.reserve.restore()
       return core
@@ -196,7 +201,8 @@ extension Store {
     let log = try ReplicationLog.join(configuration, at: state.position, synchronizedThrough: 0)
     return StoreCore(
       path: directory.path, manifest: manifest, log: log, tail: tail, index: index, state: state,
-      sequence: sequence - 1, locks: locks, reserve: Reserve(directory), conflictRetention: options.conflictRetention)
+      sequence: sequence - 1, locks: locks, reserve: Reserve(directory), conflictRetention: options.conflictRetention,
+      lateGroupBytes: options.lateGroupBytes)
   }
 
   private static func openForReading(_ path: String, _ options: Options) throws -> Store {

@@ -118,6 +118,7 @@ public final class Store: Sendable {
   /// Ends the threads and gives the store up. The last process to do so leaves nothing to replay.
   private static func stop(_ core: StoreCore, folding: Bool) throws {
     core.writer.stop()
+    core.inserter.stop()
     core.synchronizer.stop()
     core.preparer.stop(core)
     core.folder.stop()
@@ -133,7 +134,7 @@ public final class Store: Sendable {
       // Of a poisoned store, or one in which the last writer died at work, the next opening finds out what it holds.
       guard core.publication.failure == nil, !core.memory.isPoisoned else { return }
       try core.log.synchronize()
-      guard isLast, folding, core.memory.unfinishedWriter == nil else { return }
+      guard isLast, folding, core.memory.unfinishedWriter == nil, core.inserter.hasInsertedAll else { return }
       try core.resumeLog()
       try core.log.synchronize()
       try core.folder.finish(core)

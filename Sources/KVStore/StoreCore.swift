@@ -17,6 +17,7 @@ final class StoreCore: Sendable {
   let folder = Folder()
   let writer = WriteQueue()
   let synchronizer = Synchronizer()
+  let inserter = Inserter()
   let preparer = LogPreparer()
   let watch = Watch()
   let marks = CommitMarks()
@@ -28,12 +29,18 @@ final class StoreCore: Sendable {
   /// The lease that this process believes to hold; 0: none.
   let lease = Atomic<UInt64>(0)
   let leaseMilliseconds = Atomic(StoreLimits.leaseMilliseconds)
+  /// Whether rows may follow their log a little later: nobody but this process looks into the tail, and the log's files can
+  /// be mapped.
+  let insertsLater: Bool
+  /// Groups of so many bytes or more are worth the inserter's waking up.
+  let lateGroupBytes: Int
   /// This process.
   let process = getpid()
 
   init(
     path: String, manifest: StoreManifest, log: ReplicationLog, tail: Tail, index: Index, state: StoreState,
-    sequence: UInt64, locks: StoreLocks, reserve: Reserve, conflictRetention: ConflictRetention
+    sequence: UInt64, locks: StoreLocks, reserve: Reserve, conflictRetention: ConflictRetention,
+    lateGroupBytes: Int
   ) {
     self.path = path
     identity = manifest.identity
@@ -42,6 +49,8 @@ final class StoreCore: Sendable {
     self.index = index
     self.locks = locks
     self.reserve = reserve
+    self.lateGroupBytes = lateGroupBytes
+    insertsLater = locks.isExclusive && log.configuration.fileSystem is PosixFileSystem
     self.conflictRetention = conflictRetention
     memory = tail.memory
     idleSnapshots = IdleSnapshots(tail.memory, watch)
@@ -57,7 +66,8 @@ final class StoreCore: Sendable {
 
   /// Readers of everything, newest first, that agree on one version.
   func sources(live: Bool) throws -> [Source] {
-    try tail.withSources(live: live, index: index)
+    if live { try inserter.settle() }
+    return try tail.withSources(live: live, index: index)
   }
 
   // MARK: What is visible
@@ -66,14 +76,15 @@ final class StoreCore: Sendable {
   var state: StoreState {
     let sequence = memory.sequence
     let known = publication.latest
-    guard known.sequence < sequence, let state = try? visibleState() else { return known.state }
+    guard !locks.isExclusive, known.sequence < sequence, let state = try? visibleState() else { return known.state }
     publication.publish(state, sequence)
     return publication.state
   }
 
   /// The state as the tail and the index have it.
   func visibleState() throws -> StoreState {
-    try tail.state(index) ?? StoreState(start: identity)
+    try inserter.settle()
+    return try tail.state(index) ?? StoreState(start: identity)
   }
 
   /// Looks at what other processes have done.

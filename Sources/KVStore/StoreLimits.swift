@@ -29,10 +29,12 @@ package enum StoreLimits {
   package static let generationGrowth = 4
   /// …up to this: about half a million rows of 100 bytes; larger trees fall out of the processor's cache.
   package static let largestGenerationBytes = 128 << 20
-  /// Sealed generations that may wait for the folder before writers wait too: bounds disk, and with it the time that a view
-  /// takes to open which replays the log.
+  /// Sealed generations of the largest size that may wait for the folder before writers wait too, or as many bytes in smaller
+  /// ones: bounds disk, and with it the time that a view takes to open which replays the log…
   package static let sealedGenerations = 6
-  /// Sealed generations wait for others, as long as somebody writes and up to half of those that may wait, until they have
+  /// …and never more than so many: each costs a reader a look.
+  static let smallSealedGenerations = 24
+  /// Sealed generations wait for others, as long as somebody writes and up to half of what may wait, until they have
   /// so many rows for each page of the index: a fold with fewer writes a whole page for each row or two.
   static let foldRowsPerPage = 6
   /// Without a write for this long sealed generations are folded, however few rows they have.
@@ -78,6 +80,23 @@ package enum StoreLimits {
   /// A group of at least so many bytes goes into the tail while another thread synchronises the log: about as long as
   /// that thread takes to wake up.
   static let overlappedBytes = 32 << 10
+  /// Log whose rows wait to be inserted by key, see `Inserter`, is inserted when it is so much: some hundred thousand rows
+  /// of 100 bytes…
+  static let insertedBytes = 40 << 20
+  /// …as soon as it has so many rows, each of which takes 24 bytes of memory meanwhile…
+  static let insertedRows = 1 << 18
+  /// …or when it has waited for so long. The writer waits when so much does: a read that comes then waits for some tenths of
+  /// a second.
+  static let insertionSeconds = 0.5
+  static let waitingBytes = 64 << 20
+  /// The same for small groups, each of which takes some hundred bytes of memory.
+  static let waitingGroups = 1 << 14
+  /// So many rows at once become a generation of their own.
+  static let ownGenerationRows = 1 << 15
+  /// A group larger than this goes into the tail itself.
+  static let insertedGroupBytes = 4 << 20
+  /// Stores of a process that insert at the same time.
+  static let inserters = 2
   /// Log that recovery applies in one transaction, about.
   static let recoveredBytes = 1 << 20
   /// What the conflict journal keeps by default: a replica that comes back after a year with a million edits, all of them in

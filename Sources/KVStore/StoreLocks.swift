@@ -2,7 +2,7 @@
 //
 // Invariants
 // - Every process that has the store open for writing shares the presence lock; whoever gets it alone is the first to
-//   open the store, or the last to close it.
+//   open the store, or the last to close it. One that wants the store for itself keeps it alone.
 // - Openings and closings happen one at a time, under the opening lock.
 // - A process has a store open once: a second handle would share the locks of the first.
 
@@ -17,12 +17,15 @@ final class StoreLocks: Sendable {
   private let store: String
   private let identity: [UInt64]
   private let isHeld = Mutex(true)
+  /// Whether no other process may open the store for writing.
+  let isExclusive: Bool
 
   private static let openHere = Mutex<Set<[UInt64]>>([])
 
   /// Claims the store for this process. Throws ``StoreError``: `inUse` when this process has it open already.
-  init(_ directory: StoreDirectory) throws(StoreError) {
+  init(_ directory: StoreDirectory, isExclusive: Bool = false) throws(StoreError) {
     store = directory.path
+    self.isExclusive = isExclusive
     opening = try FileLock(directory.lock + ".opening")
     presence = try FileLock(directory.lock)
     writing = try FileLock(directory.lock + ".writing")
@@ -40,10 +43,15 @@ final class StoreLocks: Sendable {
   deinit { release() }
 
   /// Runs `body` while no other process opens or closes the store. `isAlone` says whether none has it open; if so none
-  /// can open it before `body` has returned. Afterwards this process shares the store with others.
+  /// can open it before `body` has returned. Afterwards this process shares the store with others, unless it is exclusive.
   func whileOpening<Result>(_ body: (_ isAlone: Bool) throws -> Result) throws -> Result {
     try exclusively {
-      let result = try body(try presence.tryLock())
+      let isAlone = try presence.tryLock()
+      guard isAlone || !isExclusive else {
+        throw StoreError(.inUse, "another process has the store open. Close it there first.", path: store)
+      }
+      let result = try body(isAlone)
+      if isExclusive { return result }
       do throws(StoreError) {
         try presence.share()
       } catch {

@@ -174,6 +174,25 @@ final class Tail: Sendable {
 
   var sealedCount: Int { memory.generations.sealedCount }
 
+  /// Whether the live generation may be sealed, and wait for the folder with the others.
+  var maySeal: Bool {
+    let generations = memory.generations
+    return generations.sealedCount == 0
+      || generations.sealedCount < StoreLimits.smallSealedGenerations
+        && bytes(of: generations.oldest..<generations.live + 1) <= StoreLimits.sealedGenerations * largestBytes
+  }
+
+  /// Whether less than half of what may wait for the folder does so.
+  var mayWaitForMore: Bool {
+    let generations = memory.generations
+    return 2 * generations.sealedCount < StoreLimits.smallSealedGenerations
+      && 2 * bytes(of: generations.oldest..<generations.live) < StoreLimits.sealedGenerations * largestBytes
+  }
+
+  private func bytes(of generations: Range<UInt32>) -> Int {
+    generations.reduce(0) { $0 + memory.capacity(of: $1) }
+  }
+
   private func generation(_ number: UInt32, _ contents: Contents) throws -> Generation {
     guard let generation = contents.open[number] else {
       throw StoreError(.corrupt, "generation \(number) of the tail is missing. Close the store and open it again.")
@@ -222,6 +241,14 @@ final class Tail: Sendable {
     let wanted = min(previous.capacity * StoreLimits.generationGrowth, largestBytes)
     try enter(
       create(previous.number + 1, capacity: max(least, wanted), atLeast: least, leaving: diskBytes), after: previous)
+  }
+
+  /// As `roll(room:)`, for rows that take `bytes` of a tree filled in ascending order.
+  func roll(filling bytes: Int) throws {
+    let previous = try live()
+    let page = 64 << 10
+    let capacity = (bytes + bytes / 8 + StoreLimits.smallestGenerationBytes) / page * page
+    try enter(create(previous.number + 1, capacity: capacity, atLeast: capacity, leaving: diskBytes), after: previous)
   }
 
   private func enter(_ next: Generation, after previous: Generation) throws {

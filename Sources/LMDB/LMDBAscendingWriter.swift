@@ -58,6 +58,27 @@ package struct LMDBAscendingWriter: ~Copyable {
     return replaced
   }
 
+  /// Sets the value of a key, which must be greater than the one before it, to `n` bytes which `fill` writes in place.
+  package mutating func put(
+    key: RawSpan, reservingBytes n: Int, _ fill: (inout MutableRawSpan) -> Void
+  ) throws(LMDBError) {
+    precondition(!session.isEnded, "A writer must not be used after it has ended.")
+    session.willChange()
+    let answer = unsafe key.withUnsafeBytes { keyBytes in
+      var key = unsafe TransactionHandle.value(keyBytes)
+      if !appends { appends = unsafe isBeyond(&key) }
+      var value = unsafe MDB_val(mv_size: n, mv_data: nil)
+      let flags = UInt32(MDB_RESERVE) | (appends ? UInt32(MDB_APPEND) : 0)
+      let answer = unsafe mdb_cursor_put(cursor, &key, &value, flags)
+      if answer == MDB_SUCCESS {
+        var bytes = unsafe UnsafeMutableRawBufferPointer(start: value.mv_data, count: n).mutableBytes
+        fill(&bytes)
+      }
+      return answer
+    }
+    guard answer == MDB_SUCCESS else { throw session.failure(answer, "put a value") }
+  }
+
   private func isBeyond(_ key: inout MDB_val) -> Bool {
     unsafe greatestKey.withUnsafeBytes { bytes in
       var greatest = unsafe TransactionHandle.value(bytes)

@@ -17,6 +17,9 @@ import Testing
     scratch = try Scratch()
     var options = Store.Options()
     options.logRetention = .all
+    // As a hub opens it; here every push is left for later.
+    options.isExclusive = true
+    options.lateGroupBytes = 1
     hub = try await Store.open(at: scratch.path("hub"), options: options)
     first = try await Store.open(at: scratch.path("a"))
     second = try await Store.open(at: scratch.path("b"))
