@@ -31,7 +31,7 @@ let package = Package(
     .systemLibrary(name: "CLMDBPeer", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
     .systemLibrary(name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"]), .brew(["rocksdb"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
-    .target(name: "BenchmarkSupport", swiftSettings: settings),
+    .target(name: "BenchmarkSupport", dependencies: [arguments], swiftSettings: settings),
     .executableTarget(
       name: "store-benchmark",
       dependencies: ["BenchmarkSupport", "CLMDBPeer", "CRocksDB", "CSQLite", store, arguments],

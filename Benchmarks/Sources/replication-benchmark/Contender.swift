@@ -1,6 +1,8 @@
 // Who is measured.
 
-enum Contender: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable {
+import BenchmarkSupport
+
+enum Contender: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable, ReportedContender {
   case kvsync
   /// In the one direction that the work needs, as the peers do; `kvsync` goes both ways, as it does by default.
   case kvsyncOneWay = "kvsync-one-way"

@@ -3,13 +3,6 @@
 import BenchmarkSupport
 
 struct Goal: Sendable {
-  struct Verdict: Codable {
-    var goal: String
-    /// As measured; nil when that failed.
-    var value: String?
-    var isMet: Bool?
-  }
-
   var text: String
   private var written: @Sendable (Double) -> String
   private var isMet: @Sendable (Double) -> Bool

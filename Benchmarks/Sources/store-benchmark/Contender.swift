@@ -3,7 +3,7 @@
 import BenchmarkSupport
 import Foundation
 
-enum Contender: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable {
+enum Contender: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable, ReportedContender {
   case kvsync
   /// Where a row asks for concurrent writers: one of them, and as many tasks in place of threads.
   case kvsyncAlone = "kvsync-alone"

@@ -11,13 +11,6 @@ enum Goal: Sendable {
   /// peer's share.
   case slope(Contender, from: Int)
 
-  struct Verdict: Codable {
-    var goal: String
-    /// As measured; nil when that failed.
-    var value: String?
-    var isMet: Bool?
-  }
-
   func verdict(_ results: RowResults, part: Int) -> Verdict {
     let value = value(results, part)
     return Verdict(goal: text(results.row), value: value.map(written), isMet: value.map(isMet))
