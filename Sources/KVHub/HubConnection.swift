@@ -285,13 +285,14 @@ final class HubConnection: Sendable {
     }
     self.space.withLock { $0 = space }
     spaceName.withLock { $0 = hello.space }
-    if let principal = grant.principal, hello.mode.isSynchronising {
-      let owner = try await blocking { try space.owner(of: hello.replica, claimedBy: principal) }
-      guard owner == principal else { return .refused(HubGate.otherOwner) }
-    }
     credential.withLock { $0 = (hello.token, hello.mode, grant.principal) }
     let readState = { [self] in try await blocking { try space.state(for: hello) } }
     var state = try await readState()
+    let isSynchronising = hello.mode.isSynchronising && state.common != nil
+    if let principal = grant.principal, isSynchronising {
+      let owner = try await blocking { try space.owner(of: hello.replica, claimedBy: principal) }
+      guard owner == principal else { return .refused(HubGate.otherOwner) }
+    }
     if let common = state.common, Handshake.findsHubRestored(hello, state) {
       guard grant.right >= .write else {
         return .refused(
@@ -306,7 +307,7 @@ final class HubConnection: Sendable {
       state = try await readState()
     }
     // Who is going to be refused takes over from nobody.
-    if hello.mode.isSynchronising, Handshake.decide(hello, state) == nil {
+    if isSynchronising, Handshake.decide(hello, state) == nil {
       let older = hub.registry.joined(self, as: .init(space: hello.space, replica: hello.replica))
       for connection in older { await connection.idle() }
       try Task.checkCancellation()

@@ -238,7 +238,8 @@ package struct HubSession: Sendable {
     guard case .opening(let hello) = phase else { return }
     if let refusal = Handshake.decide(hello, state) { return refuse(refusal) }
     phase = .open
-    mode = hello.mode
+    // A replica of another space learns which one this is, and comes back as one of this.
+    mode = state.common == nil ? [] : hello.mode
     replica = hello.replica
     head = state.head.version
     mayRestore = !state.formerEpochs.isEmpty

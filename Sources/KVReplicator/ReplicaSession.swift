@@ -26,6 +26,8 @@ struct ReplicaSession: Sendable {
     case digest(FoundDigest?, localChanges: Int, localBytes: Int)
     /// Answers `becomeNewIncarnation`.
     case becameNewIncarnation(ReplicaState)
+    /// Answers `adopt`; so many rows were offered.
+    case adopted(ReplicaState, rows: Int)
     /// Answers `rollBack`.
     case rolledBack(ReplicaState)
     /// Answers `readRestoration`; nil: nothing is left.
@@ -63,6 +65,8 @@ struct ReplicaSession: Sendable {
     case readDigest(at: Version, ReplicaProgress.DigestKind)
     /// The hub has other commits under this store's name.
     case becomeNewIncarnation(restores: Bool)
+    /// Go over to another space, or go on with that.
+    case adopt(space: Identity, head: Position)
     /// The hub was restored, or the space or its epoch is new here.
     case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest)
     case readRestoration(maximumBytes: Int)
@@ -94,7 +98,7 @@ struct ReplicaSession: Sendable {
     /// Goes on when everything is synchronised.
     var isLive: Bool
     var token: [UInt8] = []
-    /// Goes on with a hub or space that is not the one known from before.
+    /// Goes over to the space where it is not the one known from before.
     var adopts = false
     var segmentBytes = ProtocolLimits.segmentBytes
     var windowBytes = ProtocolLimits.windowBytes
@@ -110,6 +114,7 @@ struct ReplicaSession: Sendable {
     case awaitingWelcome
     case checkingDigest(Welcome)
     case becomingNewIncarnation
+    case adopting
     /// With a welcome, the session goes on from that.
     case rollingBack(onward: Welcome?)
     /// What a restored hub has lost is brought back to it.
@@ -176,6 +181,7 @@ struct ReplicaSession: Sendable {
       if !isMending { end(error) }
     case .digest(let digest, let changes, let bytes): compare(digest, changes, bytes)
     case .becameNewIncarnation(let state): becameNewIncarnation(state)
+    case .adopted(let state, let rows): adopted(state, rows)
     case .rolledBack(let state): rolledBack(state)
     case .restorationRead(let restoration): restorationRead(restoration)
     case .restorationRecorded(let state): restorationRecorded(state)
@@ -220,12 +226,14 @@ struct ReplicaSession: Sendable {
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
     case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
-    case (_, .refuse(let refusal)): if !isMending { end(ReplicatorError(refusal)) }
+    case (_, .refuse(let refusal)): if !isMending { end(error(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.
     case (.open, .feed(let feed)), (.checkingDigest, .feed(let feed)), (.rollingBack, .feed(let feed)),
       (.restoring, .feed(let feed)), (.becomingNewIncarnation, .feed(let feed)):
       receive(feed)
+    // A later session is fed it again.
+    case (.adopting, .feed): break
     case (_, .restored(let restored)): receive(restored)
     case (.open, .credit(let bytes)):
       guard bytes > 0, bytes <= ProtocolLimits.maximumCredit - max(0, push.credit) else {
@@ -259,7 +267,7 @@ struct ReplicaSession: Sendable {
   /// The store is brought to where a new session can begin.
   private var isMending: Bool {
     switch phase {
-    case .becomingNewIncarnation, .rollingBack(nil): true
+    case .becomingNewIncarnation, .adopting, .rollingBack(nil): true
     default: false
     }
   }

@@ -37,8 +37,9 @@ public final class Replicator: Sendable, Service {
     /// Connects without TLS to other machines as well: where everybody between here and there may read and change
     /// everything, or where a tunnel sees to that.
     public var allowsInsecure = false
-    /// Goes on with a hub or a space that is not the one this store has synchronised with before, changes of it that are
-    /// pending included. Otherwise that is ``ReplicatorError/Code/differentHub``.
+    /// Goes over to a hub or a space that is not the one this store is bound to, once and for good: everything that the
+    /// store holds is offered there, and what is there is merged with it (<doc:Synchronising>). Otherwise that is
+    /// ``ReplicatorError/Code/differentHub``.
     public var adoptsForeignHub = false
     /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
     /// to 1 GiB; what is beyond is taken as the nearest of these.
@@ -288,13 +289,13 @@ public final class Replicator: Sendable, Service {
     }
   }
 
-  /// One session, and those that it leads to: a store that was copied goes on under another name.
+  /// One session, and those that it leads to: a store that was copied, or adopts a space, goes on under another name.
   private func session(
     _ direction: Direction, isLive: Bool, bytes: Int? = nil, deadline: ContinuousClock.Instant? = nil
   ) async throws -> SessionRunner.Outcome {
     var report = SyncReport()
     for _ in 0..<Self.maximumBeginnings {
-      var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline)
+      var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline, after: report)
       report.add(outcome.report)
       outcome.report = report
       guard outcome.isToBeginAgain else { return outcome }
@@ -307,7 +308,7 @@ public final class Replicator: Sendable, Service {
   private static let maximumBeginnings = 5
 
   private func oneSession(
-    _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?
+    _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?, after earlier: SyncReport
   ) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
     session.adopts = configuration.adoptsForeignHub
@@ -327,8 +328,9 @@ public final class Replicator: Sendable, Service {
       store: store, history: configuration.history, policy: configuration.policy, configuration: session,
       connection: connection,
       surroundings: SessionRunner.Surroundings(
-        board: board, control: control, catchUps: catchUps, deadline: deadline, progress: configuration.progress,
-        caughtUp: configuration.caughtUp))
+        board: board, control: control, catchUps: catchUps, deadline: deadline,
+        progress: { [configuration] in configuration.progress(earlier.adding($0)) },
+        caughtUp: { [configuration] in configuration.caughtUp(earlier.adding($0)) }))
     return try await runner.run()
   }
 

@@ -347,6 +347,9 @@ final class SessionRunner: Sendable {
       return .localAdvanced
     case .becomeNewIncarnation(let restores):
       return .becameNewIncarnation(try await store.becomeNewIncarnation(restores: restores))
+    case .adopt(let space, let head):
+      let (state, rows) = try await store.adopt(space: space, head: head)
+      return .adopted(state, rows: rows)
     case .rollBack(let cursor, let space, let shipped, let digest):
       return .rolledBack(try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest))
     case .readRestoration(let maximumBytes):

@@ -21,6 +21,8 @@ public struct SyncReport: Sendable, Hashable {
   public var reoffered = 0
   /// Commits that the hub refused: they are parked (`Store.parkedCommits(after:limit:)`).
   public var parked = 0
+  /// Rows that were offered to another space because it was adopted (``Replicator/Configuration/adoptsForeignHub``).
+  public var adoptedRows = 0
   /// Local changes that the hub has not decided when the report was made.
   public var pendingChanges = 0
   /// Their key and value bytes.
@@ -46,6 +48,7 @@ public struct SyncReport: Sendable, Hashable {
     conflicts += other.conflicts
     reoffered += other.reoffered
     parked += other.parked
+    adoptedRows += other.adoptedRows
     pendingChanges = other.pendingChanges
     pendingBytes = other.pendingBytes
     remainingServerVersions = other.remainingServerVersions
@@ -53,5 +56,11 @@ public struct SyncReport: Sendable, Hashable {
     awaitsPull = other.awaitsPull
   }
 
-  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
+  func adding(_ later: SyncReport) -> SyncReport {
+    var sum = self
+    sum.add(later)
+    return sum
+  }
+
+  var hasProgress: Bool { adoptedRows > 0 || pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
 }

@@ -516,7 +516,8 @@ final class GroupWriter {
   /// Notes that the author's commits through `version` are here. The log says so by itself.
   func putKnown(_ version: Version, of author: Identity) throws {
     addedAuthors[author] = version
-    try withTail { writer throws(LMDBError) in try applier.put(known: version, of: author, &writer) }
+    let state = state
+    try withTail { writer throws(LMDBError) in try applier.put(known: version, of: author, in: state, &writer) }
   }
 
   /// The commits that follow have this origin.
@@ -535,6 +536,21 @@ final class GroupWriter {
   func append(_ record: RollbackRecord) {
     builder.append(.rollback, payload: record.encoded().bytes)
     state.rolledBack(record)
+    needsSynchronize = true
+  }
+
+  func append(_ record: AdoptionRecord) {
+    builder.append(.adoption, payload: record.encoded().bytes)
+    state.adopting(record)
+    knownAuthors = [:]
+    addedAuthors = [:]
+    needsSynchronize = true
+  }
+
+  /// What the store held when it adopted its space is offered to that.
+  func appendAdopted() {
+    builder.append(.adopted, payload: RawSpan())
+    state.isAdopting = false
     needsSynchronize = true
   }
 
@@ -583,7 +599,8 @@ final class GroupWriter {
     let version =
       try withStoredEntry(\.state, Tables.author(author)) { bytes -> Version in
         var reader = ByteReader()
-        return try reader.read(UInt64.self, from: bytes)
+        let version = try reader.read(UInt64.self, from: bytes)
+        return try reader.read(UInt64.self, from: bytes) == state.formerThrough ? version : 0
       } ?? 0
     if knownAuthors.count >= Self.maximumKnownAuthors { knownAuthors = [:] }
     knownAuthors[author] = version

@@ -48,7 +48,7 @@ extension Store {
     if log.missesOwn || log.missesForeign {
       try await offerRows { row in
         if row.serverVersion == 0 { return row.version > shipped && row.version <= min(log.first, state.acknowledged) }
-        return row.serverVersion > log.lowest
+        return row.serverVersion > log.lowest && row.version > state.formerThrough
           && (row.serverVersion < log.firstForeign || log.partial.contains(row.serverVersion))
       }
     }
@@ -93,13 +93,13 @@ extension Store {
       first: first, lowest: min(cursor, state.lowestRollback),
       lostForeign: known > cursor || shipped < state.shipped && former > 0,
       missesOwn: shipped < min(first, state.acknowledged), acknowledged: min(state.acknowledged, max(decided, first)))
-    let start = log.lostForeign ? first : log.acknowledged
+    let start = log.lostForeign ? max(first, state.formerThrough) : log.acknowledged
     try published {
       try withStream(after: start, through: state.position) { stream in
         while stream.version < state.version {
           let taken = try stream.next(through: state.position) { entry, _ in
             let header = entry.header
-            if header.serverVersion > 0 {
+            if header.serverVersion > 0, header.version > state.formerThrough {
               log.firstForeign = min(log.firstForeign, header.serverVersion)
               if header.flags.contains(.partial) { log.partial.insert(header.serverVersion) }
             } else if header.version > log.acknowledged, header.version <= state.acknowledged, state.isLocal(header) {
@@ -112,9 +112,10 @@ extension Store {
         }
       }
     }
-    // The first commit in a log that begins with the store's first version is the first that was pulled.
+    // The first commit in a log that begins with the store's first version, or before its space was adopted, is the first
+    // that was pulled.
     log.missesForeign =
-      known > cursor && (!log.partial.isEmpty || first > 0 && log.firstForeign > log.lowest + 1)
+      known > cursor && (!log.partial.isEmpty || first > state.formerThrough && log.firstForeign > log.lowest + 1)
     return log
   }
 
@@ -128,8 +129,11 @@ extension Store {
   }
 
   /// Offers the rows that `isWanted`, deletions too, as commits of this store, in key order and in steps of bounded size.
-  private func offerRows(_ isWanted: @escaping @Sendable (Row) -> Bool) async throws {
+  /// Returns how many there were.
+  @discardableResult
+  func offerRows(_ isWanted: @escaping @Sendable (Row) -> Bool) async throws -> Int {
     let token = lease
+    var offered = 0
     var after: [UInt8]?
     var isAtEnd = false
     while !isAtEnd {
@@ -152,7 +156,9 @@ extension Store {
           group.endCommit()
         }
       }
+      offered += rows.count
     }
+    return offered
   }
 
   /// Wanted rows after `key`, and the last key that was looked at; nil at the end.
@@ -191,7 +197,7 @@ extension Store {
     try shipOnlyDurable()
     let state = state
     guard state.isRestoring else { return nil }
-    let start = max(state.restoredThrough, try core().log.firstVersion - 1)
+    let start = max(state.restoredThrough, state.formerThrough, try core().log.firstVersion - 1)
     var restoration = Restoration(
       segment: CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0),
       cursor: state.cursor)

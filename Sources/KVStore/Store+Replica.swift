@@ -25,6 +25,8 @@ package struct ReplicaState: Sendable, Equatable {
   package var hubSpace = Identity.zero
   /// A restored hub is being brought what it has lost.
   package var isRestoring = false
+  /// Not all that is here has been offered to the space that was adopted.
+  package var isAdopting = false
   package var pendingChanges: Int
   package var pendingBytes: Int
   package var firstLogVersion: Version
@@ -57,7 +59,7 @@ extension Store {
         ? nil : Position(identity: state.hubEpoch, version: state.cursor, digest: state.cursorDigest),
       holdUntil: state.holdUntil > state.cursor ? state.holdUntil : 0,
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
-      isRestoring: state.isRestoring, pendingChanges: state.pendingChanges,
+      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
       pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }
 

@@ -178,13 +178,23 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     for (code, change) in [
       (RefusalCode.invalidSpaceName, { (hello: inout Hello) in hello.space = "../x" }),
       (.scopesUnsupported, { $0.scopes = [[1]] }), (.violation, { $0.mode = [] }),
-      (.violation, { $0.mode = SessionMode(rawValue: 9) }), (.violation, { $0.shipped.version = 10 }),
+      (.violation, { $0.mode = SessionMode(rawValue: 17) }), (.violation, { $0.mode = .adopt }),
+      (.violation, { $0.shipped.version = 10 }),
     ] {
       var hello = replica.hello(.push)
       change(&hello)
       var driver = Driver()
       #expect(driver(.received(.hello(hello))) == ["refuse \(code.rawValue)", "close"])
     }
+  }
+
+  @Test func `a replica of another space that adopts is welcomed, and may do nothing`() {
+    let replica = Self.replica()
+    var driver = Driver()
+    #expect(driver(.received(.hello(replica.hello([.push, .pull, .adopt])))) == ["open"])
+    let state = SpaceState(head: .start(of: .random()), retentionFloor: 0, progress: nil, common: nil)
+    #expect(driver(.opened(state)) == ["establish", "welcome"])
+    #expect(driver(.received(.credit(10))) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
   }
 
   @Test func `pushes are admitted one after the other, those that wait as one run`() {

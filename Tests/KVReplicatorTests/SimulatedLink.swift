@@ -189,7 +189,7 @@ final class SimulatedLink {
     case .rollBack(let cursor, let space, let shipped, _):
       store.follow(cursor, in: space, shipped: shipped)
       return (.rolledBack(store.state), true)
-    case .becomeNewIncarnation, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
+    case .becomeNewIncarnation, .adopt, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
       .beginAgain, .fail:
       preconditionFailure("not work")
     }

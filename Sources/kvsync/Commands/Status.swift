@@ -121,6 +121,9 @@ struct Status: ToolCommand {
     out.member("lastErrorCode", standing.note?.errorCode)
     out.member("lastError", standing.note?.errorMessage)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
+    out.member("parkedCommits", counters.parkedCommits)
+    out.member("parkedBytes", counters.parkedBytes)
+    out.member("adopting", counters.isAdopting)
     out.member("noteSeconds", standing.note.map { Double(standing.now - min(standing.now, $0.time)) / 1_000 })
     out.endObject()
   }
@@ -144,6 +147,10 @@ struct Status: ToolCommand {
     if let next = standing.nextTrySeconds { rows.append(("next try", "in \(seconds(next))")) }
     if let error = standing.note?.errorMessage { rows.append(("last error", error)) }
     rows.append(("unresolved conflicts", Amount.count(counters.unresolvedConflicts)))
+    rows.append(("parked", Amount.count(counters.parkedCommits, "commit")))
+    if counters.isAdopting {
+      rows.append(("adopting", "not all that is here has been offered to the new space yet: sync again"))
+    }
     let width = rows.map(\.0.count).max() ?? 0
     for (name, value) in rows {
       out.append("\(name)\(String(repeating: " ", count: width - name.count))  \(value)\n")
