@@ -186,6 +186,7 @@ public struct FileExchange: Sendable {
     report.pushedChanges = counts.changes
     report.pushedBytes = counts.bytes
     report.reoffered = outcome.reoffered
+    report.parked = outcome.parked
   }
 
   private func apply(_ feed: Feed, _ epoch: Identity, _ path: String, _ report: inout SyncReport) async throws {

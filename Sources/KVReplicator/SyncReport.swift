@@ -27,8 +27,9 @@ public struct SyncReport: Sendable, Hashable {
   public var pendingChanges = 0
   /// Their key and value bytes.
   public var pendingBytes = 0
-  /// Versions of the hub that are not here yet, as far as is known; what was just pushed from here among them. 0 when only
-  /// pushing.
+  /// Versions of the hub that the cursor has not passed, as far as is known. Those of what was just pushed from here count
+  /// until the hub's feed, which leaves them out, has gone past them: an upper bound of what others have written. 0 when
+  /// only pushing.
   public var remainingServerVersions: UInt64 = 0
   /// Whether the session ended before everything was done, at its budget or because it was paused.
   public var isCutShort = false

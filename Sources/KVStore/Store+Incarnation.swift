@@ -126,6 +126,8 @@ extension Store {
     var version: Version
     var time: HybridTime
     var value: [UInt8]?
+    /// A change of this store, whoever waits for its receipt.
+    var isOwn: Bool
   }
 
   /// Offers the rows that `isWanted`, deletions too, as commits of this store, in key order and in steps of bounded size.
@@ -144,6 +146,7 @@ extension Store {
       guard !rows.isEmpty else { continue }
       try await perform { group in
         try group.checkLease(token)
+        var succession = SuccessionRecord([])
         for row in rows {
           // Written to meanwhile, it is offered as it is.
           guard try group.row(of: row.key.bytes)?.version == row.version else { continue }
@@ -153,8 +156,10 @@ extension Store {
           } else {
             try group.delete(key: row.key.bytes)
           }
-          group.endCommit()
+          let version = group.endCommit()
+          if row.isOwn { succession.steps.append(.init(version: row.version, successor: version)) }
         }
+        try group.append(succession)
       }
       offered += rows.count
     }
@@ -176,7 +181,8 @@ extension Store {
           bytes += key.byteCount + value.byteCount
           rows.append(
             OfferedRow(
-              key: key.copied(), version: row.version, time: row.time, value: row.isTombstone ? nil : value.copied()))
+              key: key.copied(), version: row.version, time: row.time, value: row.isTombstone ? nil : value.copied(),
+              isOwn: row.serverVersion == 0))
         }
         guard bytes < StoreLimits.groupBytes, looked < StoreLimits.lookedAtPerPage else {
           last = key.copied()
@@ -243,7 +249,9 @@ extension Store {
         guard entry.header.version == version else {
           throw StoreError(.replication, "the hub declines version \(version), which is not here.", path: path)
         }
-        try Reoffer(current: entry, in: bytes, group)?.append(to: group)
+        if let successor = try Reoffer(current: entry, in: bytes, group)?.append(to: group) {
+          try group.append(successor: successor, of: version)
+        }
         return true
       }
     }
