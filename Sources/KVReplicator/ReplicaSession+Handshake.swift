@@ -60,6 +60,7 @@ extension ReplicaSession {
     fedHead = head
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
+    if welcome.mayRefuse { actions.append(.shipEvery) }
     // What the hub feeds begins there, whatever has to be done before it can be applied.
     pull = InboundFeed(cursor: welcome.common.version, credit: pull.credit)
     goOn(from: welcome)

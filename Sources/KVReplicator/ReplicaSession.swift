@@ -1,7 +1,7 @@
 // The replica's side of one connection, as a value: events in, actions out. No I/O, no clock, no randomness.
 //
 // Invariants
-// - Each action but `send`, `establish`, `end` and `fail` is answered by exactly one event. At most one log read, one store write (an
+// - Each action but `send`, `establish`, `shipEvery`, `notify` and those that end the session is answered by exactly one event. At most one log read, one store write (an
 //   acknowledgement or a feed) and one wait for local commits are under way.
 // - What the hub decided before it fed a commit is recorded here before that commit is applied: a decision never waits
 //   behind a feed.
@@ -63,6 +63,8 @@ struct ReplicaSession: Sendable {
     /// The handshake is over; frames to the hub have at most so large a payload.
     case establish(outboundFrameBytes: Int)
     case readDigest(at: Version, ReplicaProgress.DigestKind)
+    /// The hub wants all commits, those too that were overwritten since.
+    case shipEvery
     /// The hub has other commits under this store's name.
     case becomeNewIncarnation(restores: Bool)
     /// Go over to another space, or go on with that.

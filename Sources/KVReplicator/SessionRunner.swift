@@ -229,6 +229,7 @@ final class SessionRunner: Sendable {
       connection.close()
     case .notify(let notice): surroundings.board.listeners.tell(notice.event)
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
+    case .shipEvery: pushes.shipEvery()
     case .end(let error): state.ending = state.ending ?? .success(error)
     case .beginAgain:
       state.ending = state.ending ?? .success(nil)
@@ -237,7 +238,7 @@ final class SessionRunner: Sendable {
     default: break
     }
     switch action {
-    case .send, .establish, .notify: break
+    case .send, .establish, .shipEvery, .notify: break
     case .end, .beginAgain, .fail:
       outboxEnd.finish()
       workEnd.yield(action)
@@ -356,7 +357,7 @@ final class SessionRunner: Sendable {
       return try await blocking { .restorationRead(try store.restorationSegment(maximumBytes: maximumBytes)) }
     case .recordRestored(let version, let declined):
       return .restorationRecorded(try await store.recordRestored(through: version, declined: declined))
-    case .send, .establish, .notify, .end, .beginAgain, .fail:
+    case .send, .establish, .shipEvery, .notify, .end, .beginAgain, .fail:
       return nil
     }
   }

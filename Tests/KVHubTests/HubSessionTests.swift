@@ -171,6 +171,14 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     driver(.opened(state))
     #expect(driver(.received(restore)) == ["restore 0-1"])
     #expect(driver(.restored(RestorationOutcome(through: 1, declined: []))) == ["restored"])
+    // What both have is not lost.
+    let beyond = Message.restore(Restore(segment: author.segment(after: 0, through: 1), cursor: 1))
+    #expect(driver(.received(beyond)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
+    // Who may not push brings nothing back.
+    driver = Driver()
+    driver(.received(.hello(replica.hello(.pull))))
+    driver(.opened(state))
+    #expect(driver(.received(restore)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
   }
 
   @Test func `a hello that asks for what there is not is refused`() {

@@ -79,18 +79,29 @@ import Testing
     let replicator = Replicator(a, hub: try foreign.address(), configuration: Self.adopting)
     var events = replicator.events.makeAsyncIterator()
     let former = a.incarnation
+    let receipt = try await a.put("of a", for: "pushed once more")
+    try await sync(a, home)
+    #expect(try await receipt.acknowledged() == .applied)
+    try await a.write { transaction in
+      try transaction.put("v", for: "pending")
+      try transaction.put("3", for: "pair/2")
+    }
     let report = try await replicator.syncOnce()
-    // Two rows and a deletion of the former space, and what was pending.
-    #expect(report.adoptedRows == 3 && report.pushedChanges == 5 && report.pendingChanges == 0)
+    // Who asks what became of it is told of the commit that took it there.
+    #expect(try a.core().fate(of: receipt.version).successors.count == 1)
+    // Four rows and a deletion of the former space, and what is pending.
+    #expect(report.adoptedRows == 5 && report.pushedChanges == 7 && report.pendingChanges == 0)
     #expect(a.incarnation != former && !a.counters().isAdopting)
     var adoption: SpaceAdoption?
     while adoption == nil, let event = await events.next() {
       if case .adoptedSpace(let found) = event { adoption = found }
     }
-    #expect(adoption == SpaceAdoption(space: a.replicaState().hubSpace, rows: 3))
+    #expect(adoption == SpaceAdoption(space: a.replicaState().hubSpace, rows: 5))
     let there = try await found(on: foreign)
-    #expect(there.rows == ["pulled": "of b", "pushed": "of a", "pair/1": "1", "pair/2": "2"])
-    #expect(there.changes == 5)
+    let expected = [
+      "pulled": "of b", "pushed": "of a", "pair/1": "1", "pair/2": "3", "pushed once more": "of a", "pending": "v",
+    ]
+    #expect(there.rows == expected && there.changes == 7)
     // It is a replica of that space now, and of no other.
     try await a.put("later", for: "pushed")
     #expect(try await sync(a, foreign).pushedChanges == 1)
