@@ -20,8 +20,8 @@ extension Replicator {
     /// everything, or where a tunnel sees to that.
     public var allowsInsecure = false
     /// Goes over to a hub or a space that is not the one this store is bound to, once and for good: everything that the
-    /// store holds is offered there, and what is there is merged with it (<doc:Synchronising>). Otherwise that is
-    /// ``ReplicatorError/Code/differentHub``.
+    /// store holds is offered there, and what is there is merged with it (<doc:Synchronising>). A replicator does that once:
+    /// should yet another space come up at the address, that is ``ReplicatorError/Code/differentHub``, as it is without this.
     public var adoptsForeignHub = false
     /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
     /// to 1 GiB; what is beyond is taken as the nearest of these.

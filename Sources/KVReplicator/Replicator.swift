@@ -4,10 +4,12 @@
 // - At most one session of a store is under way: the store says so, whichever replicator it belongs to.
 // - Memory does not grow with the backlog: a session holds at most its window in each direction and a segment it reads.
 
+import KVLog
 public import KVStore
 import KVTransport
 import KVProtocol
 public import ServiceLifecycle
+import Synchronization
 
 /// Ships a store's log to a hub and brings back what other replicas wrote, exactly once, in bounded memory.
 ///
@@ -28,6 +30,8 @@ public final class Replicator: Sendable, Service {
   private let follower: LocalFollower
   private let control = RunControl()
   private let catchUps = CatchUps()
+  /// It has gone over to another space once, and what comes up at the address next is foreign again.
+  private let hasAdopted = Atomic(false)
 
   /// A replicator of `store`, which must be open for writing unless it only compares, with one space of one hub. Connects
   /// to nobody yet.
@@ -242,7 +246,11 @@ public final class Replicator: Sendable, Service {
     _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?, after earlier: SyncReport
   ) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
-    session.adopts = configuration.adoptsForeignHub
+    session.adopts = configuration.adoptsForeignHub && !hasAdopted.load(ordering: .relaxed)
+    let former = store.replicaState().hubSpace
+    defer {
+      if former != .zero, former != store.replicaState().hubSpace { hasAdopted.store(true, ordering: .relaxed) }
+    }
     session.segmentBytes = configuration.segmentBytes
     session.windowBytes = configuration.memoryBudgetBytes / 2
     session.budgetBytes = bytes

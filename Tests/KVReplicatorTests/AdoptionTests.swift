@@ -199,6 +199,24 @@ import Testing
     await foreign.shutdown()
   }
 
+  @Test("A replicator that was told to adopt does so once: a third space at its address is refused")
+  func once() async throws {
+    let hubs = [try await bench.hub(), try await bench.hub(), try await bench.hub()]
+    let proxy = try await CuttingProxy.start(to: hubs[0])
+    let a = try await bench.store("a")
+    try await a.put("v", for: "key")
+    let replicator = Replicator(
+      a, hub: HubAddress(host: "127.0.0.1", port: proxy.port, space: "space"), configuration: Self.adopting)
+    _ = try await replicator.syncOnce()
+    proxy.redirect(to: hubs[1])
+    #expect(try await replicator.syncOnce().adoptedRows == 1)
+    proxy.redirect(to: hubs[2])
+    let refused = await #expect(throws: ReplicatorError.self) { try await replicator.syncOnce() }
+    #expect(refused?.code == .differentHub)
+    try await proxy.close()
+    for hub in hubs { await hub.shutdown() }
+  }
+
   @Test("Ended right after it was bound, some rows offered: the next session goes on")
   func resumesBetween() async throws {
     let (home, foreign) = (try await bench.hub(), try await bench.hub())
