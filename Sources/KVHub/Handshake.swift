@@ -3,8 +3,9 @@
 // Both remember where they stood with each other, with a digest each. The cases:
 //
 //     the space is not there, and the replica only compares            unknownSpace
-//     the space is not there, and the replica knows it                 differentEpoch
-//     the cursor's epoch was never this space's                        differentEpoch
+//     the space is not there, and the replica knows it                 differentEpoch, unless it adopts
+//     the cursor's epoch was never this space's                        differentEpoch; or, if the replica adopts, a
+//                                                                      welcome that says so and opens nothing
 //     the cursor is not in this history                                the hub was restored: welcome, from the newest
 //     the hub has decided less than the replica was told               position that is; with a new epoch
 //     the hub has decided more than the replica's log holds            replicaRestored
@@ -25,7 +26,7 @@ enum Handshake {
     guard SpaceName.isValid(hello.space) else {
       return Refusal(.invalidSpaceName, "\"\(hello.space)\" cannot be a space: \(SpaceName.rule)")
     }
-    guard !hello.mode.isEmpty, SessionMode.known.isSuperset(of: hello.mode) else {
+    guard !hello.mode.subtracting(.adopt).isEmpty, SessionMode.known.isSuperset(of: hello.mode) else {
       return Refusal(.violation, "this hub does not know the session mode \(hello.mode.rawValue); upgrade the hub")
     }
     guard hello.replica != .zero, hello.shipped.version <= hello.lastVersion else {
@@ -37,7 +38,8 @@ enum Handshake {
   /// Whether the session may make a space that is not there yet. One that only compares has nothing to put into it; for
   /// one that has synchronised before, another space of the same name is not the one it knows.
   static func mayCreateSpace(_ hello: Hello) -> Bool {
-    !hello.mode.isDisjoint(with: [.push, .pull]) && hello.cursor == nil && hello.shipped.version == 0
+    hello.mode.isSynchronising
+      && (hello.mode.contains(.adopt) || hello.cursor == nil && hello.shipped.version == 0)
   }
 
   /// What a replica is told whose space is not there and is not made, perhaps because its credential does not go so far.
@@ -54,18 +56,20 @@ enum Handshake {
     return Refusal(
       .differentEpoch,
       "there is no space \"\(hello.space)\" on this hub, and this replica has synchronised with a space before (its "
-        + "epoch is \(epoch)); check the address and the name. If the hub lost its data, restore its backup, or make a "
-        + "new replica and load into it what this one has")
+        + "epoch is \(epoch)); check the address and the name. If the hub lost its data, restore its backup, or have the "
+        + "replica adopt this space")
   }
 
   /// What is wrong between the replica and the space, beyond what a welcome can mend.
   static func decide(_ hello: Hello, _ state: SpaceState) -> Refusal? {
     guard state.common != nil else {
+      if hello.mode.contains(.adopt) { return nil }
       let epoch = hello.cursor?.identity ?? .zero
       return Refusal(
         .differentEpoch,
         "space \"\(hello.space)\" here is not the one this replica synchronised with before (its epoch is "
-          + "\(state.head.identity), the replica knows \(epoch)); use the former hub or space, or make a new replica")
+          + "\(state.head.identity), the replica knows \(epoch)); use the former address, or have the replica adopt "
+          + "this space")
     }
     guard hello.mode.isSynchronising else { return nil }
     return decideProgress(hello, state)

@@ -5,6 +5,8 @@
 //   Then each part is admitted in a durable step of its own, exactly once: what was decided before, by a session or by the
 //   same file, is skipped, so that an import that was cut off is finished by importing the file again.
 // - An answer says what the hub has decided before it says what others wrote later.
+// - The rules of a session hold: a replica is its holder's, and what goes beyond the hub's limits or is rejected by the
+//   program's hook is refused, and parked by the replica when it imports the answer.
 // - Memory is bounded by one message, whatever the backlog.
 
 import Foundation
@@ -21,8 +23,10 @@ public struct HubImportReport: Sendable, Hashable {
   /// …their changes…
   public var changes = 0
   /// …and those of the commits that met newer changes of others: the replica offers them again once it has imported the
-  /// answer.
+  /// answer…
   public var stale = 0
+  /// …and those that the hub refused, which the replica parks then.
+  public var refused = 0
   /// Commits in the file that the hub had decided before.
   public var skippedCommits = 0
   /// The hub's version after the import.
@@ -47,10 +51,15 @@ public struct HubAnswerReport: Sendable, Hashable {
 package struct HubFileExchange: Sendable {
   let storage: any HubStorage
   let space: String
+  let holder: String?
+  private let validator: HubValidator
 
-  package init(_ storage: any HubStorage, space: String) {
+  /// `holder` is the principal on whose behalf the file is imported; of the options, limits and hook count.
+  package init(_ storage: any HubStorage, space: String, holder: String? = nil, options: Hub.Options = Hub.Options()) {
     self.storage = storage
     self.space = space
+    self.holder = holder
+    validator = HubValidator(options)
   }
 
   /// Admits what a replica has exported. `progress` is told of bytes read, each of which is read twice.
@@ -66,6 +75,8 @@ package struct HubFileExchange: Sendable {
       progress(reader.offset, total)
     }
     let space = try await storage.space(named: space, creating: Handshake.mayCreateSpace(hello))
+    let owner = try await blocking { [holder] in try space.owner(of: hello.replica, claimedBy: holder) }
+    guard owner == holder else { throw HubGate.otherOwner }
     let state = try await decided(hello, space)
     let before = state.progress?.lastApplied ?? 0
     try check.fits(state, lastApplied: before)
@@ -79,8 +90,14 @@ package struct HubFileExchange: Sendable {
       guard push.segment.through > before else { continue }
       var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
       segment.coverage = hello.covered
+      if validator.isNeeded {
+        segment.refusals = try await validator.refusals(
+          in: push.segment, after: before, of: .init(space: self.space, replica: hello.replica), principal: holder)
+      }
       let acknowledgement = try await space.admit(segment, from: hello.replica, confirmed: hello.shipped.version)
-      report.stale = acknowledgement.exceptions.count { $0.version > before }
+      let news = acknowledgement.exceptions.filter { $0.version > before }
+      report.stale = news.count { if case .stale = $0.reason { true } else { false } }
+      report.refused = news.count - report.stale
     }
     report.hubVersion = try await blocking { try space.head().version }
     return report

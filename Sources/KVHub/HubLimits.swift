@@ -27,6 +27,11 @@ package enum HubLimits {
   package static let rememberedAddresses = 4_096
   /// How often the credentials of live sessions are asked about: a revocation holds within two of these.
   package static let accessInterval: Duration = .milliseconds(500)
+  /// Epochs that a space may begin at once because replicas know more of it than it has: more than anybody restores a hub
+  /// while it serves…
+  package static let epochsAtOnce = 16
+  /// …and how often one more. Each is remembered for good.
+  package static let epochInterval: Duration = .seconds(60)
   /// Replicas that one principal may have in one space. Each is remembered for good.
   package static let replicasOfPrincipal = 4_096
 }

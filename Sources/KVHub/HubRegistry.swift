@@ -93,6 +93,7 @@ struct HubContext: Sendable {
   let staging: ByteBudget
   let alarm: HubAlarm
   let validator: HubValidator
+  let epochs = EpochGate()
 
   var configuration: HubSession.Configuration {
     var configuration = HubSession.Configuration()
@@ -101,6 +102,7 @@ struct HubContext: Sendable {
     configuration.handshakeTimeout = options.handshakeTimeout
     configuration.heartbeatInterval = options.heartbeatInterval
     configuration.idleLimit = options.idleLimit
+    configuration.mayRefuse = validator.isNeeded
     return configuration
   }
 }

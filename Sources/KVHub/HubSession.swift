@@ -82,6 +82,8 @@ package struct HubSession: Sendable {
     package var handshakeTimeout = ProtocolLimits.handshakeTimeout
     package var heartbeatInterval = ProtocolLimits.heartbeatInterval
     package var idleLimit = ProtocolLimits.idleLimit
+    /// Commits may be refused for what is in them.
+    package var mayRefuse = false
 
     package init() {}
   }
@@ -101,8 +103,8 @@ package struct HubSession: Sendable {
   var replica = Identity.zero
   /// The newest version of the space that this session has heard of.
   var head: Version = 0
-  /// The space was restored once: what it has lost may be brought back.
-  private var mayRestore = false
+  /// The space was restored once: what it has lost after this version may be brought back.
+  private var restoresAfter: Version?
   /// Commits that were brought back are being stored.
   private var isRestoring = false
   /// A page or a preview is being read, or is not yet on its way.
@@ -173,7 +175,7 @@ package struct HubSession: Sendable {
       actions.append(.open(hello))
     case (.open, .push(let push)) where mode.contains(.push):
       receive(push)
-    case (.open, .restore(let restore)) where mode.contains(.push) && mayRestore && !isRestoring:
+    case (.open, .restore(let restore)) where mode.contains(.push) && !isRestoring:
       receive(restore)
     case (.open, .credit(let bytes)) where mode.contains(.pull):
       grant(bytes)
@@ -199,6 +201,9 @@ package struct HubSession: Sendable {
 
   /// What was lost when the hub was restored comes back. Nothing else of the replica comes before it has been told.
   private mutating func receive(_ restore: Restore) {
+    guard let restoresAfter, restore.cursor <= restoresAfter else {
+      return reject(.violation("a restore has no place here: nothing was lost that is not beyond its cursor"))
+    }
     do throws(ProtocolError) { try restore.segment.check(restoredBy: replica) } catch { return reject(error) }
     guard mayBegin else { return }
     isRestoring = true
@@ -244,10 +249,11 @@ package struct HubSession: Sendable {
     guard case .opening(let hello) = phase else { return }
     if let refusal = Handshake.decide(hello, state) { return refuse(refusal) }
     phase = .open
-    mode = hello.mode
+    // A replica of another space learns which one this is, and comes back as one of this.
+    mode = state.common == nil ? [] : hello.mode
     replica = hello.replica
     head = state.head.version
-    mayRestore = !state.formerEpochs.isEmpty
+    restoresAfter = state.formerEpochs.isEmpty ? nil : state.common?.version
     let progress = state.progress
     let applied = progress?.lastApplied ?? 0
     let unconfirmed = (progress?.unconfirmed ?? []).filter { $0.version > hello.shipped.version }
@@ -265,6 +271,7 @@ package struct HubSession: Sendable {
     let coverage = SentCoverage(hello, state)
     welcome.covered = coverage.covered
     welcome.retentionSeconds = state.retentionSeconds
+    welcome.mayRefuse = configuration.mayRefuse
     actions.append(.establish(outboundFrameBytes: hello.maximumFrameBytes))
     actions.append(.send(.welcome(welcome)))
     if mode.contains(.pull) { outbound = OutboundFeed(after: welcome.common.version, credit: hello.credit) }

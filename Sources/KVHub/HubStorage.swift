@@ -56,9 +56,10 @@ package protocol HubSpace: Sendable {
   /// The digest at a version; `nil` if that lies beyond the head or below the retention floor.
   func digest(at version: Version) throws -> Digest?
 
-  /// Whose the replica is in this space: the principal that claimed it first, which is this one if nobody has. Durable
-  /// when it returns. Throws ``HubStorageError/tooManyReplicas`` when this principal may not have another one.
-  func owner(of replica: Identity, claimedBy principal: String) throws -> String
+  /// Whose the replica is in this space: the principal that claimed it first, which is this one if nobody has; `nil`:
+  /// nobody has, and nobody does. Durable when it returns. Throws ``HubStorageError/tooManyReplicas`` when this principal
+  /// may not have another one.
+  func owner(of replica: Identity, claimedBy principal: String?) throws -> String?
 
   /// What has been decided of a replica; `nil`: it has never pushed here.
   func progress(of replica: Identity) throws -> ReplicaProgress?
@@ -82,7 +83,8 @@ package protocol HubSpace: Sendable {
   /// - A commit that its author has pushed, or somebody brought back, before is skipped; what is taken counts as decided of
   ///   its author, with a digest of zero.
   /// - A commit is declined if a key of it was written beyond the restoration's cursor, but for commits brought back since
-  ///   the epoch began that were older; so are later commits of the same author in the run.
+  ///   the epoch began that were older, or if the restoration says so; so are later commits of the same author in the
+  ///   run.
   /// - It is applied under its author's name and with its author's time.
   ///
   /// Returns once durable. A failure has changed nothing, as with `admit`.

@@ -29,11 +29,11 @@ final class HubValidator: Sendable {
   /// False: nothing is ever refused, and nothing needs to be looked at.
   var isNeeded: Bool { hook != nil || limits != Hub.Limits() }
 
-  /// The refusals of the push's commits after `decided`. Throws ``Refusal`` when the hook failed or has yet to return.
+  /// The refusals of the run's commits after `decided`. Throws ``Refusal`` when the hook failed or has yet to return.
   func refusals(
-    in push: PushSegment, after decided: Version, of member: HubRegistry.Member, principal: String?
+    in segment: CommitSegment, after decided: Version, of member: HubRegistry.Member, principal: String?
   ) async throws -> [CommitRefusal] {
-    guard hook != nil else { return try check(push, after: decided, of: member, principal) }
+    guard hook != nil else { return try check(segment, after: decided, of: member, principal) }
     guard busy.withLock({ $0.insert(member).inserted }) else {
       throw Refusal(.busy, "the hub is still looking at what this replica sent before; try again later")
     }
@@ -42,7 +42,7 @@ final class HubValidator: Sendable {
       try await withCheckedThrowingContinuation { continuation in
         answer.await(continuation)
         Thread.detachNewThread { [self] in
-          let result = Result { try check(push, after: decided, of: member, principal) }
+          let result = Result { try check(segment, after: decided, of: member, principal) }
           busy.withLock { _ = $0.remove(member) }
           answer.give(result)
         }
@@ -53,10 +53,10 @@ final class HubValidator: Sendable {
   }
 
   private func check(
-    _ push: PushSegment, after decided: Version, of member: HubRegistry.Member, _ principal: String?
+    _ segment: CommitSegment, after decided: Version, of member: HubRegistry.Member, _ principal: String?
   ) throws -> [CommitRefusal] {
     var refusals: [CommitRefusal] = []
-    let bytes = unsafe push.segment.records.span.bytes
+    let bytes = unsafe segment.records.span.bytes
     var records = RecordCursor(over: bytes)
     while let record = try records.next(in: bytes) {
       let view = try CommitView(payload: record.payload, in: bytes)

@@ -90,7 +90,7 @@ final class InMemorySpace: HubSpace {
     state.withLock { $0.progress[replica] }
   }
 
-  func owner(of replica: Identity, claimedBy principal: String) throws -> String {
+  func owner(of replica: Identity, claimedBy principal: String?) throws -> String? {
     try state.withLock { try $0.owners.claim(replica, by: principal).owner }
   }
 
@@ -313,7 +313,8 @@ extension InMemorySpace.State {
         let isOlder = row.version > epochBegan && row.formerVersion > 0 && row.formerVersion < header.serverVersion
         return !isOlder
       }
-      guard isOfTheAuthor, !declined.contains(header.origin), !isUnknown else {
+      let isWanted = !declined.contains(header.origin) && !restoration.declined.contains(header.version)
+      guard isOfTheAuthor, isWanted, !isUnknown else {
         declined.insert(header.origin)
         outcome.declined.append(header.version)
         continue

@@ -12,11 +12,12 @@ package struct ReplicaOwners: Sendable {
 
   package init() {}
 
-  /// Gives the owner, and whether that is news.
+  /// Gives the owner, and whether that is news. Nobody claims nothing.
   package mutating func claim(
-    _ replica: Identity, by principal: String
-  ) throws(HubStorageError) -> (owner: String, isNew: Bool) {
+    _ replica: Identity, by principal: String?
+  ) throws(HubStorageError) -> (owner: String?, isNew: Bool) {
     if let owner = owners[replica] { return (owner, false) }
+    guard let principal else { return (nil, false) }
     guard counts[principal, default: 0] < HubLimits.replicasOfPrincipal else { throw .tooManyReplicas }
     owners[replica] = principal
     counts[principal, default: 0] += 1

@@ -12,18 +12,26 @@ extension EmbeddedHubStorage {
   /// and an import that fails on the way is finished by importing the file again. The space is made if it does not exist
   /// and the replica has never synchronised.
   ///
+  /// Who runs the hub's machine may import, and answers for whose file it is: `holder` is the principal whose replica wrote
+  /// it. On a hub that has tokens one must be named, whose token may write to the space; a replica that belongs to somebody
+  /// else is refused. What goes beyond the limits of `options`, or is rejected by their hook, is refused as in a session, and
+  /// the replica parks it when it imports the answer.
+  ///
   /// No hub may be serving the directory. `progress` is told how many bytes are done, and how many there are; each counts
   /// twice. It must not block.
   ///
   /// Throws `StoreError`: `foreign` (not such a file), `corrupt` (damaged or cut off; or the space is damaged),
   /// `newerFormat`, `replication` (it does not fit the space: something before it is missing, the replica belongs to another
-  /// hub, one of them was restored or copied), `noStore` (no such file, or no such space), `full`, `notAllowed`, `closed`,
+  /// hub or holder, one of them was restored or copied), `noStore` (no such file, or no such space), `full`, `notAllowed`, `closed`,
   /// `system`; `CancellationError`.
   public func importChanges(
-    from path: String, into space: String, progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
+    from path: String, into space: String, holder: String? = nil, options: Hub.Options = Hub.Options(),
+    progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) async throws -> HubImportReport {
-    try await translated(path) {
-      try await HubFileExchange(self, space: space).importChanges(from: path, progress: progress)
+    try HubTokens(directory: directory.path).checkWriter(holder, of: space)
+    return try await translated(path) {
+      try await HubFileExchange(self, space: space, holder: holder, options: options)
+        .importChanges(from: path, progress: progress)
     }
   }
 

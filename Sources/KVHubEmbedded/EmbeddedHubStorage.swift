@@ -27,7 +27,7 @@ public final class EmbeddedHubStorage: Sendable {
     var isClosed = false
   }
 
-  private let directory: HubDirectory
+  let directory: HubDirectory
   private let createsSpaces: Bool
   private let maximumSpaces: Int
   let retention: Duration?

@@ -37,7 +37,7 @@ final class EmbeddedSpace: HubSpace {
     try translated { try store.digest(at: version) }
   }
 
-  func owner(of replica: Identity, claimedBy principal: String) throws -> String {
+  func owner(of replica: Identity, claimedBy principal: String?) throws -> String? {
     try owners.claim(replica, by: principal)
   }
 

@@ -150,6 +150,24 @@ public final class HubTokens: Sendable {
     }
   }
 
+  /// Throws unless the holder has a token that may write to the space, or nobody has any token.
+  func checkWriter(_ holder: String?, of space: String) throws {
+    guard !isEmpty else { return }
+    guard let holder else {
+      throw StoreError(
+        .notAllowed, "the hub admits holders of tokens only. Say whose replica wrote the file.", path: directory.path)
+    }
+    let mayWrite = try list().contains { token in
+      token.principal == holder && token.right >= .write && token.opens(space) && token.state(at: now()) == .active
+    }
+    guard mayWrite else {
+      throw StoreError(
+        .notAllowed,
+        "\(holder) has no token that may write to space \"\(space)\". Create one, or name the right holder.",
+        path: directory.path)
+    }
+  }
+
   // MARK: The file
 
   private func tokens() throws -> [String: HubToken] {

@@ -28,12 +28,12 @@ final class ReplicaOwnersFile: Sendable {
     path = "\(directory)/\(space)"
   }
 
-  func claim(_ replica: Identity, by principal: String) throws -> String {
+  func claim(_ replica: Identity, by principal: String?) throws -> String? {
     try state.withLock { state in
       if !state.isRead { try read(&state) }
       let (owner, isNew) = try state.owners.claim(replica, by: principal)
-      guard isNew else { return owner }
-      let line = Array("\(replica) \(principal)\n".utf8)
+      guard isNew, let owner else { return owner }
+      let line = Array("\(replica) \(owner)\n".utf8)
       do {
         try append(line, at: state.bytes)
       } catch {

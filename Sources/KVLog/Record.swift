@@ -18,11 +18,13 @@ package enum RecordKind: UInt8, Sendable {
   case rollback = 7
   case restored = 8
   case subscription = 9
-  case succession = 15
   case parked = 10
   case unparked = 11
   case decision = 12
   case pruning = 13
+  case adoption = 14
+  case succession = 15
+  case adopted = 16
 }
 
 /// Where one record lies in the bytes it was read from.

@@ -5,6 +5,8 @@ package struct Restoration: Hashable, Sendable {
   package var segment: CommitSegment
   /// The newest version that the hub still has of what the replica had pulled.
   package var cursor: Version
+  /// Commits of it, by the replica's versions, that are not to be taken whatever the space says.
+  package var declined: Set<Version> = []
 
   package init(segment: CommitSegment, cursor: Version) {
     self.segment = segment

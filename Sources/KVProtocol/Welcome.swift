@@ -7,7 +7,8 @@
 //               lastApplied     u64    the replica's version through which the hub has decided; 0: nothing yet
 //               appliedDigest   16     the replica's digest there, as the replica once sent it
 //               appliedKind     u8     0: as above; 1: the mark of its commit there, which others brought back
-//               zero            3
+//               mayRefuse       u8     1: it may refuse commits for what is in them, and wants all of them
+//               zero            2
 //               commonVersion   u64    the newest of the replica's hub positions that the hub has: its cursor, unless the hub
 //                                      was restored; what it feeds begins there
 //               commonDigest    16
@@ -46,6 +47,8 @@ package struct Welcome: Hashable, Sendable {
   package var retentionSeconds: UInt64 = 0
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
+  /// Whether the hub looks at what is in commits, and may refuse some: it is sent those too that were overwritten since.
+  package var mayRefuse = false
 
   package init(
     space: Identity, head: Position, lastApplied: Version, appliedDigest: Digest, common: Position,
@@ -74,7 +77,7 @@ extension Welcome {
     bytes.append(head.identity)
     bytes.append(littleEndian: lastApplied)
     bytes.append(appliedDigest)
-    bytes.append(littleEndian: UInt32(appliedKind.rawValue))
+    bytes.append(littleEndian: UInt32(appliedKind.rawValue) | (mayRefuse ? 0x100 : 0))
     bytes.append(littleEndian: common.version)
     bytes.append(common.digest)
     bytes.append(littleEndian: head.version)
@@ -95,7 +98,12 @@ extension Welcome {
     let epoch = try reader.identity(from: bytes)
     lastApplied = try reader.read(UInt64.self, from: bytes)
     appliedDigest = try reader.digest(from: bytes)
-    appliedKind = try reader.digestKind(from: bytes)
+    let kinds = try reader.read(UInt32.self, from: bytes)
+    guard let kind = ReplicaProgress.DigestKind(rawValue: UInt8(truncatingIfNeeded: kinds)), kinds >> 9 == 0 else {
+      throw LogFormatError(.badValue, at: reader.offset - 4)
+    }
+    appliedKind = kind
+    mayRefuse = kinds & 0x100 != 0
     let commonVersion = try reader.read(UInt64.self, from: bytes)
     common = Position(identity: epoch, version: commonVersion, digest: try reader.digest(from: bytes))
     let version = try reader.read(UInt64.self, from: bytes)

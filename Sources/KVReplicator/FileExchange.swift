@@ -193,6 +193,7 @@ public struct FileExchange: Sendable {
     report.pushedChanges = counts.changes
     report.pushedBytes = counts.bytes
     report.reoffered = outcome.reoffered
+    report.parked = outcome.parked
   }
 
   private func apply(

@@ -28,10 +28,12 @@ struct Planner {
     do {
       var decided = state.shipped
       var mayPull = true
+      var history = history
       do {
         let (welcome, obstacle) = try await comparer.greet(&messages)
         plan.hubVersion = welcome.head.version
         plan.obstacle = obstacle
+        if welcome.mayRefuse { history = .every }
         mayPull = obstacle == nil
         if mayPull { decided = max(decided, welcome.lastApplied) }
       } catch let error as ReplicatorError where error.code == .unknownSpace && state.mayCreateSpace {
@@ -39,7 +41,7 @@ struct Planner {
         mayPull = false
       }
       if direction.mode.contains(.push) {
-        try await addOutgoing(to: &plan, after: decided, through: state.local.version)
+        try await addOutgoing(to: &plan, after: decided, through: state.local.version, history)
       }
       if mayPull, direction.mode.contains(.pull) {
         try await addIncoming(to: &plan, after: state.cursor?.version ?? 0, decided: decided, &messages)
@@ -52,7 +54,9 @@ struct Planner {
 
   /// `decided`: the hub has decided everything through here, though this store may not have heard of it.
   @concurrent
-  private func addOutgoing(to plan: inout SyncPlan, after decided: Version, through end: Version) async throws {
+  private func addOutgoing(
+    to plan: inout SyncPlan, after decided: Version, through end: Version, _ history: ShippedHistory
+  ) async throws {
     let shipped = store.replicaState().shipped
     if decided > shipped {
       // Decided with the handshake.

@@ -48,7 +48,7 @@ extension Repair {
     case .hubRestored(let restoration): cause = .hubRestored(restoration)
     case .becameNewIncarnation(let incarnation): cause = .becameNewIncarnation(incarnation)
     case .lapsed: cause = .lapsed
-    case .parked, .loadingSnapshot, .lapseWarning: return nil
+    case .parked, .adoptedSpace, .loadingSnapshot, .lapseWarning: return nil
     }
     time = HybridTime(milliseconds: Store.clockMilliseconds)
   }

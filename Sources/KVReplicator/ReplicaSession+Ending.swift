@@ -65,7 +65,7 @@ extension ReplicaSession {
     budget.isPausing = true
     switch phase {
     case .connecting, .awaitingWelcome: leave()
-    case .becomingNewIncarnation, .rollingBack, .lapsing, .restoring, .checkingDigest, .open:
+    case .becomingNewIncarnation, .adopting, .rollingBack, .lapsing, .restoring, .checkingDigest, .open:
       // Neither has been promised to anybody: both come again.
       push.held = nil
       pull.waiting = []

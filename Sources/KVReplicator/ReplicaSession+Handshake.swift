@@ -3,6 +3,7 @@
 // - The hub's copy of what this replica pushed is what its log holds, and the hub has what the replica pulled: resume.
 // - The hub has something else of it, or more than its log: the store was copied or restored. It goes on as a new
 //   incarnation, with a new session.
+// - The space is another one than the replica was bound to: an error, unless it is to adopt it (ReplicaSession+Adoption).
 // - The hub lacks what the replica had pulled, or had acknowledged: the hub was restored. The replica goes back to what both
 //   have, brings back what it had from others, then goes on.
 
@@ -31,7 +32,8 @@ extension ReplicaSession {
 
   var hello: Hello {
     var hello = Hello(
-      mode: configuration.mode, replica: state.identity, space: configuration.space, cursor: cursor,
+      mode: configuration.mode.union(configuration.adopts ? .adopt : []), replica: state.identity,
+      space: configuration.space, cursor: cursor,
       firstRetained: state.firstLogVersion, lastVersion: state.local.version,
       shipped: Position(identity: state.identity, version: state.shipped, digest: state.shippedDigest),
       token: configuration.token)
@@ -54,12 +56,14 @@ extension ReplicaSession {
     guard welcome.credit > 0, welcome.credit <= ProtocolLimits.maximumCredit else {
       return violation("it grants a credit of \(welcome.credit) bytes to begin with")
     }
+    guard !isForeign(welcome), !state.isAdopting else { return adopt(welcome) }
     guard areAcceptable(welcome.acknowledgement, after: state.shipped) else { return }
     epoch = welcome.head.identity
     head = welcome.head.version
     fedHead = head
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
+    if welcome.mayRefuse { actions.append(.shipEvery) }
     // What the hub feeds begins there, whatever has to be done before it can be applied.
     pull = InboundFeed(cursor: welcome.common.version, credit: pull.credit)
     guard welcome.covered.isEmpty || welcome.covered == state.covered else {

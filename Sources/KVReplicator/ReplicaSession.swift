@@ -1,7 +1,7 @@
 // The replica's side of one connection, as a value: events in, actions out. No I/O, no clock, no randomness.
 //
 // Invariants
-// - Each action but `send`, `establish`, `end` and `fail` is answered by exactly one event. At most one log read, one store write (an
+// - Each action but `send`, `establish`, `shipEvery`, `notify` and those that end the session is answered by exactly one event. At most one log read, one store write (an
 //   acknowledgement or a feed) and one wait for local commits are under way.
 // - What the hub decided before it fed a commit is recorded here before that commit is applied: a decision never waits
 //   behind a feed.
@@ -26,6 +26,8 @@ struct ReplicaSession: Sendable {
     case digest(FoundDigest?, localChanges: Int, localBytes: Int)
     /// Answers `becomeNewIncarnation`.
     case becameNewIncarnation(ReplicaState)
+    /// Answers `adopt`; so many rows were offered.
+    case adopted(ReplicaState, rows: Int)
     /// Answers `rollBack`.
     case rolledBack(ReplicaState)
     /// Answers `readRestoration`; nil: nothing is left.
@@ -65,8 +67,12 @@ struct ReplicaSession: Sendable {
     /// The handshake is over; frames to the hub have at most so large a payload.
     case establish(outboundFrameBytes: Int)
     case readDigest(at: Version, ReplicaProgress.DigestKind)
+    /// The hub wants all commits, those too that were overwritten since.
+    case shipEvery
     /// The hub has other commits under this store's name.
     case becomeNewIncarnation(restores: Bool)
+    /// Go over to another space, or go on with that.
+    case adopt(space: Identity, head: Position)
     /// The hub was restored, or the space or its epoch is new here.
     case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest)
     case readRestoration(maximumBytes: Int)
@@ -101,7 +107,7 @@ struct ReplicaSession: Sendable {
     /// Goes on when everything is synchronised.
     var isLive: Bool
     var token: [UInt8] = []
-    /// Goes on with a hub or space that is not the one known from before.
+    /// Goes over to the space where it is not the one known from before.
     var adopts = false
     var segmentBytes = ProtocolLimits.segmentBytes
     var windowBytes = ProtocolLimits.windowBytes
@@ -117,6 +123,7 @@ struct ReplicaSession: Sendable {
     case awaitingWelcome
     case checkingDigest(Welcome)
     case becomingNewIncarnation
+    case adopting
     /// With a welcome, the session goes on from that.
     case rollingBack(onward: Welcome?)
     case lapsing
@@ -184,6 +191,7 @@ struct ReplicaSession: Sendable {
       if !isMending { end(error) }
     case .digest(let digest, let changes, let bytes): compare(digest, changes, bytes)
     case .becameNewIncarnation(let state): becameNewIncarnation(state)
+    case .adopted(let state, let rows): adopted(state, rows)
     case .rolledBack(let state): rolledBack(state)
     case .restorationRead(let restoration): restorationRead(restoration)
     case .restorationRecorded(let state): restorationRecorded(state)
@@ -230,9 +238,11 @@ struct ReplicaSession: Sendable {
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
     case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
-    case (_, .refuse(let refusal)): if !isMending { end(ReplicatorError(refusal)) }
+    case (_, .refuse(let refusal)): if !isMending { end(error(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.
+    // A later session is fed it again.
+    case (.adopting, .feed), (.adopting, .page): break
     case (_, .feed(let feed)) where isWelcomed: receive(feed)
     case (_, .page(let page)) where isWelcomed: receive(page)
     case (_, .restored(let restored)): receive(restored)
@@ -268,7 +278,7 @@ struct ReplicaSession: Sendable {
   /// The store is brought to where a new session can begin.
   private var isMending: Bool {
     switch phase {
-    case .becomingNewIncarnation, .rollingBack(nil): true
+    case .becomingNewIncarnation, .adopting, .rollingBack(nil): true
     default: false
     }
   }

@@ -4,11 +4,12 @@
 // - At most one session of a store is under way: the store says so, whichever replicator it belongs to.
 // - Memory does not grow with the backlog: a session holds at most its window in each direction and a segment it reads.
 
-public import KVLog
+import KVLog
 public import KVStore
 import KVTransport
 import KVProtocol
 public import ServiceLifecycle
+import Synchronization
 
 /// Ships a store's log to a hub and brings back what other replicas wrote, exactly once, in bounded memory.
 ///
@@ -22,82 +23,15 @@ public import ServiceLifecycle
 /// A `Replicator` may be used from any thread. A store is synchronised by one call at a time, of this replicator or
 /// another: a second one throws `StoreError` with the code `inUse`. Comparing is not synchronising.
 public final class Replicator: Sendable, Service {
-  /// How a replicator works. The defaults suit most programs.
-  public struct Configuration: Sendable {
-    /// What becomes of conflicts. Replicas of one space should all use the same policy.
-    public var policy = ConflictPolicy.lastWriterWins
-    /// Whether commits that were overwritten here before they could be shipped are shipped all the same.
-    public var history = ShippedHistory.latest
-    /// Gives what is presented to the hub; at most 4,096 bytes, none by default. Asked before each connection, so that it
-    /// may give a new token when the former one has expired or was revoked: ``Replicator/run()`` goes on with it. What it
-    /// throws, and a token that is too long, is ``ReplicatorError/Code/notAuthorized``.
-    public var token: @Sendable () async throws -> [UInt8] = { [] }
-    /// Whom to trust to be the hub, for addresses with TLS.
-    public var tls = TLS()
-    /// Connects without TLS to other machines as well: where everybody between here and there may read and change
-    /// everything, or where a tunnel sees to that.
-    public var allowsInsecure = false
-    /// Goes on with a hub or a space that is not the one this store has synchronised with before, changes of it that are
-    /// pending included. Otherwise that is ``ReplicatorError/Code/differentHub``.
-    public var adoptsForeignHub = false
-    /// Bytes that this replica holds of one session: half of it is the window of what the hub may send unasked. 4 KiB
-    /// to 1 GiB; what is beyond is taken as the nearest of these.
-    public var memoryBudgetBytes = ProtocolLimits.memoryBudgetBytes
-    /// Bytes of commits that travel as one message, unless a single commit is larger. 1 byte (each commit alone) to
-    /// 1 MiB; what is beyond is taken as the nearest of these.
-    public var segmentBytes = ProtocolLimits.segmentBytes
-    /// How long connecting may take, the look-up of the name included. This and the waits are 1 ms to 1 day; what is
-    /// beyond is taken as the nearest of these.
-    public var connectTimeout = ProtocolLimits.connectTimeout
-    /// The ceiling of the first wait before ``Replicator/run()`` tries again…
-    public var shortestRetry = Duration.milliseconds(500)
-    /// …and of all waits.
-    public var longestRetry = Duration.seconds(60)
-    /// Tells when the network may be back: then it is tried at once, once a second at most, beside the waits.
-    public var networkMonitor: any NetworkMonitor = SystemNetworkMonitor()
-    /// Told how far a session is, several times a second; must not block.
-    public var progress: @Sendable (SyncReport) -> Void = { _ in }
-    /// Told when ``Replicator/run()`` has to try again: why, and after how long.
-    public var retrying: @Sendable (ReplicatorError, Duration) -> Void = { _, _ in }
-    /// Told once a session, when hub and store first have nothing left for each other: what the session did so far.
-    public var caughtUp: @Sendable (SyncReport) -> Void = { _ in }
-    /// Told what was mended by itself: the hub or the store was restored or copied. Must not block.
-    public var repaired: @Sendable (Repair) -> Void = { _ in }
-
-    /// Shorter in tests.
-    var heartbeatInterval = ProtocolLimits.heartbeatInterval
-    var idleLimit = ProtocolLimits.idleLimit
-    var stallLimit = ProtocolLimits.stallLimit
-
-    /// The defaults.
-    public init() {}
-  }
-
-  /// What a session does.
-  public enum Direction: Sendable {
-    /// Pushes and pulls.
-    case both
-    /// Sends local changes only. Stale ones are recorded again and stay pending until a pull.
-    case push
-    /// Applies what others wrote only. Resolutions of conflicts stay pending until a push.
-    case pull
-
-    var mode: SessionMode {
-      switch self {
-      case .both: [.push, .pull]
-      case .push: [.push]
-      case .pull: [.pull]
-      }
-    }
-  }
-
-  private let store: Store
-  private let hub: HubAddress
-  private let configuration: Configuration
+  let store: Store
+  let hub: HubAddress
+  let configuration: Configuration
   private let board: StatusBoard
   private let follower: LocalFollower
   private let control = RunControl()
   private let catchUps = CatchUps()
+  /// It has gone over to another space once, and what comes up at the address next is foreign again.
+  private let hasAdopted = Atomic(false)
 
   /// A replicator of `store`, which must be open for writing unless it only compares, with one space of one hub. Connects
   /// to nobody yet.
@@ -291,13 +225,13 @@ public final class Replicator: Sendable, Service {
     }
   }
 
-  /// One session, and those that it leads to: a store that was copied goes on under another name.
+  /// One session, and those that it leads to: a store that was copied, or adopts a space, goes on under another name.
   private func session(
     _ direction: Direction, isLive: Bool, bytes: Int? = nil, deadline: ContinuousClock.Instant? = nil
   ) async throws -> SessionRunner.Outcome {
     var report = SyncReport()
     for _ in 0..<Self.maximumBeginnings {
-      var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline)
+      var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline, after: report)
       report.add(outcome.report)
       outcome.report = report
       guard outcome.isToBeginAgain else { return outcome }
@@ -310,10 +244,14 @@ public final class Replicator: Sendable, Service {
   private static let maximumBeginnings = 5
 
   private func oneSession(
-    _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?
+    _ direction: Direction, isLive: Bool, bytes: Int?, deadline: ContinuousClock.Instant?, after earlier: SyncReport
   ) async throws -> SessionRunner.Outcome {
     var session = ReplicaSession.Configuration(space: hub.space, mode: direction.mode, isLive: isLive)
-    session.adopts = configuration.adoptsForeignHub
+    session.adopts = configuration.adoptsForeignHub && !hasAdopted.load(ordering: .relaxed)
+    let former = store.replicaState().hubSpace
+    defer {
+      if former != .zero, former != store.replicaState().hubSpace { hasAdopted.store(true, ordering: .relaxed) }
+    }
     session.segmentBytes = configuration.segmentBytes
     session.windowBytes = configuration.memoryBudgetBytes / 2
     session.budgetBytes = bytes
@@ -330,8 +268,10 @@ public final class Replicator: Sendable, Service {
       store: store, history: configuration.history, policy: configuration.policy, configuration: session,
       connection: connection,
       surroundings: SessionRunner.Surroundings(
-        board: board, control: control, catchUps: catchUps, deadline: deadline, progress: configuration.progress,
-        caughtUp: configuration.caughtUp, repaired: configuration.repaired))
+        board: board, control: control, catchUps: catchUps, deadline: deadline,
+        progress: { [configuration] in configuration.progress(earlier.adding($0)) },
+        caughtUp: { [configuration] in configuration.caughtUp(earlier.adding($0)) },
+        repaired: configuration.repaired))
     return try await runner.run()
   }
 
@@ -349,7 +289,7 @@ public final class Replicator: Sendable, Service {
     throw ReplicatorError(.paused, "the replicator is paused. Resume it first.")
   }
 
-  private func token() async throws -> [UInt8] {
+  func token() async throws -> [UInt8] {
     let token: [UInt8]
     do {
       token = try await configuration.token()
@@ -366,7 +306,7 @@ public final class Replicator: Sendable, Service {
     return token
   }
 
-  private func connect() async throws -> Connection {
+  func connect() async throws -> Connection {
     do throws(TransportError) {
       return try await Connection.connect(
         host: hub.host, port: hub.port, tls: hub.usesTLS ? configuration.tls.files : nil,
@@ -389,83 +329,5 @@ public final class Replicator: Sendable, Service {
       guard let connection = try await group.next() else { throw CancellationError() }
       return connection
     }
-  }
-
-  // MARK: Comparing
-
-  /// Compares the store with the hub, row by row in key order, without sending values and in bounded memory. Changes
-  /// neither side, works on a store that is open read-only, and makes no space.
-  ///
-  /// Reads the rows of both up to the first that differs. When either side is written meanwhile it begins again, five
-  /// times in all. That store or hub was restored or copied is not thrown but told by ``Comparison/obstacle``.
-  ///
-  /// Throws ``ReplicatorError``: `unreachable`, `unavailable` (also: the data keeps changing), `unknownSpace`,
-  /// `invalidSpace`, `notAuthorized`, `differentHub`, `hubCorrupt`, `unsupported`, `protocolViolation`; `StoreError`:
-  /// `closed`, `corrupt`, `system`; `CancellationError`.
-  public func compare() async throws -> Comparison {
-    try await inquire { try await $0.run() }
-  }
-
-  /// What a session in this direction would do: how much would be sent and would come, and how many conflicts are to be
-  /// expected. Changes neither side: no space is made, no cursor moved, and a session of the store, here or elsewhere, is
-  /// not disturbed. Works on a store that is open read-only.
-  ///
-  /// Reads the backlog as pushing does, and has the hub look through what it would feed. Memory is bounded, whatever there
-  /// is on either side. That store or hub was restored or copied is not thrown but told by ``SyncPlan/obstacle``; a space that
-  /// the session would make, by ``SyncPlan/createsSpace``.
-  ///
-  /// Throws ``ReplicatorError``: `unreachable`, `unavailable`, `unknownSpace`, `invalidSpace`, `notAuthorized`,
-  /// `differentHub`, `hubCorrupt`, `unsupported`, `protocolViolation`; `StoreError`: `closed`, `corrupt`, `system`;
-  /// `CancellationError`.
-  public func plan(_ direction: Direction = .both) async throws -> SyncPlan {
-    try await inquire { [configuration] comparer in
-      try await Planner(
-        comparer: comparer, history: configuration.history, segmentBytes: configuration.segmentBytes,
-        direction: direction
-      ).run()
-    }
-  }
-
-  /// The hub's newest version, by a handshake and nothing else. Makes no space, works on a store that is open read-only,
-  /// and while it is synchronised. Throws as ``compare()``.
-  public func hubVersion() async throws -> Version {
-    try await inquire { try await $0.head() }
-  }
-
-  /// Connects to ask, and not to synchronise.
-  private func inquire<Answer: Sendable>(_ body: (Comparer) async throws -> Answer) async throws -> Answer {
-    let token = try await token()
-    let connection = try await connect()
-    defer { connection.close() }
-    // A hub that falls silent is not waited for: the closed connection ends the comparison.
-    let watch = Task {
-      while connection.silence < ProtocolLimits.idleLimit { try await Task.sleep(for: ProtocolLimits.idleLimit / 6) }
-      connection.close()
-    }
-    defer { watch.cancel() }
-    let comparer = Comparer(store: store, space: hub.space, token: token, connection: connection)
-    do {
-      return try await body(comparer)
-    } catch let error as ReplicatorError where connection.silence >= ProtocolLimits.idleLimit {
-      throw ReplicatorError(error.code, ReplicaSession.silent(for: connection.silence))
-    } catch {
-      // A link that the cancellation broke is no failure of the link.
-      try Task.checkCancellation()
-      throw error
-    }
-  }
-}
-
-extension Replicator.Configuration {
-  /// The same, with nothing beyond what its documentation allows.
-  var withinLimits: Self {
-    let waits = Duration.milliseconds(1)...Duration.seconds(86_400)
-    var configuration = self
-    configuration.memoryBudgetBytes = memoryBudgetBytes.clamped(to: 4 << 10...ProtocolLimits.maximumCredit)
-    configuration.segmentBytes = segmentBytes.clamped(to: 1...ProtocolLimits.maximumSegmentBytes)
-    configuration.connectTimeout = connectTimeout.clamped(to: waits)
-    configuration.shortestRetry = shortestRetry.clamped(to: waits)
-    configuration.longestRetry = longestRetry.clamped(to: waits)
-    return configuration
   }
 }

@@ -28,6 +28,9 @@ public enum ReplicatorEvent: Sendable, Hashable {
   case hubRestored(HubRestoration)
   /// This store was restored to an older state, or is a copy: it goes on under this incarnation, and nothing is lost.
   case becameNewIncarnation(Identity)
+  /// The store left the space that it was bound to and adopted another one, as ``Replicator/Configuration/adoptsForeignHub``
+  /// says: what it holds is offered there.
+  case adoptedSpace(SpaceAdoption)
   /// This replica was away for longer than the hub keeps its history: everything is loaded anew, and what is pending here
   /// stays.
   case lapsed
@@ -52,6 +55,20 @@ public struct ParkedCommits: Sendable, Hashable {
     self.versions = versions
     self.count = count
     self.reason = reason
+  }
+}
+
+/// A space that a store has adopted.
+public struct SpaceAdoption: Sendable, Hashable {
+  /// The space, by the name that it keeps whatever becomes of its hub.
+  public var space: Identity
+  /// Rows that are offered to it beside what was pending: values and deletions.
+  public var rows: Int
+
+  /// So many rows for this space.
+  public init(space: Identity, rows: Int) {
+    self.space = space
+    self.rows = rows
   }
 }
 
@@ -86,10 +103,11 @@ extension ReplicatorEvent {
     case .lapsed: 10
     case .loadingSnapshot: 11
     case .lapseWarning: 12
+    case .adoptedSpace: 13
     }
   }
 
-  static let kindCount = 13
+  static let kindCount = 14
 
   /// This event and a later one of the same kind, as one.
   func merged(with later: ReplicatorEvent) -> ReplicatorEvent {
@@ -109,6 +127,8 @@ extension ReplicatorEvent {
     case (.hubRestored(let first), .hubRestored(let second)):
       .hubRestored(
         HubRestoration(local: first.local.joined(with: second.local), server: first.server.joined(with: second.server)))
+    case (.adoptedSpace(let first), .adoptedSpace(let second)):
+      .adoptedSpace(SpaceAdoption(space: second.space, rows: first.rows + second.rows))
     default: later
     }
   }

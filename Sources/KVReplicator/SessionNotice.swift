@@ -6,6 +6,7 @@ enum SessionNotice: Sendable, Hashable {
   case parked(ParkedCommits)
   case hubRestored(HubRestoration)
   case becameNewIncarnation(Identity)
+  case adoptedSpace(SpaceAdoption)
   case lapsed
   case loadingSnapshot(keys: Int)
   case lapseWarning(within: Duration?)
@@ -15,6 +16,7 @@ enum SessionNotice: Sendable, Hashable {
     case .parked(let commits): .parked(commits)
     case .hubRestored(let restoration): .hubRestored(restoration)
     case .becameNewIncarnation(let incarnation): .becameNewIncarnation(incarnation)
+    case .adoptedSpace(let adoption): .adoptedSpace(adoption)
     case .lapsed: .lapsed
     case .loadingSnapshot(let keys): .loadingSnapshot(keys: keys)
     case .lapseWarning(let time): .lapseWarning(within: time)

@@ -235,6 +235,7 @@ final class SessionRunner: Sendable {
     case .notify(let notice):
       if let repair = surroundings.board.tell(notice) { surroundings.repaired(repair) }
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
+    case .shipEvery: pushes.shipEvery()
     case .end(let error): state.ending = state.ending ?? .success(error)
     case .beginAgain:
       state.ending = state.ending ?? .success(nil)
@@ -243,7 +244,7 @@ final class SessionRunner: Sendable {
     default: break
     }
     switch action {
-    case .send, .establish, .notify: break
+    case .send, .establish, .shipEvery, .notify: break
     case .end, .beginAgain, .fail:
       outboxEnd.finish()
       workEnd.yield(action)
@@ -367,13 +368,16 @@ final class SessionRunner: Sendable {
       return .localAdvanced
     case .becomeNewIncarnation(let restores):
       return .becameNewIncarnation(try await store.becomeNewIncarnation(restores: restores))
+    case .adopt(let space, let head):
+      let (state, rows) = try await store.adopt(space: space, head: head)
+      return .adopted(state, rows: rows)
     case .rollBack(let cursor, let space, let shipped, let digest):
       return .rolledBack(try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest))
     case .readRestoration(let maximumBytes):
       return try await blocking { .restorationRead(try store.restorationSegment(maximumBytes: maximumBytes)) }
     case .recordRestored(let version, let declined):
       return .restorationRecorded(try await store.recordRestored(through: version, declined: declined))
-    case .send, .establish, .notify, .end, .beginAgain, .fail:
+    case .send, .establish, .shipEvery, .notify, .end, .beginAgain, .fail:
       return nil
     }
   }

@@ -42,7 +42,7 @@ extension ReplicaSession {
     case .awaitingWelcome: return "its welcome"
     case .open: break
     case .restoring: return restoringThrough.map { "its decision on what was brought back through version \($0)" }
-    case .connecting, .checkingDigest, .becomingNewIncarnation, .rollingBack, .lapsing, .ended: return nil
+    case .connecting, .checkingDigest, .becomingNewIncarnation, .adopting, .rollingBack, .lapsing, .ended: return nil
     }
     if let first = push.inFlight.first { return "its decision on what was pushed through version \(first.through)" }
     if push.held != nil, push.credit <= 0 { return "credit for the next push" }

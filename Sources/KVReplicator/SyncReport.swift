@@ -21,12 +21,15 @@ public struct SyncReport: Sendable, Hashable {
   public var reoffered = 0
   /// Commits that the hub refused: they are parked (`Store.parkedCommits(after:limit:)`).
   public var parked = 0
+  /// Rows that were offered to another space because it was adopted (``Replicator/Configuration/adoptsForeignHub``).
+  public var adoptedRows = 0
   /// Local changes that the hub has not decided when the report was made.
   public var pendingChanges = 0
   /// Their key and value bytes.
   public var pendingBytes = 0
-  /// Versions of the hub that are not here yet, as far as is known; what was just pushed from here among them. 0 when only
-  /// pushing.
+  /// Versions of the hub that the cursor has not passed, as far as is known. Those of what was just pushed from here count
+  /// until the hub's feed, which leaves them out, has gone past them: an upper bound of what others have written. 0 when
+  /// only pushing.
   public var remainingServerVersions: UInt64 = 0
   /// Whether the session ended before everything was done, at its budget or because it was paused.
   public var isCutShort = false
@@ -46,6 +49,7 @@ public struct SyncReport: Sendable, Hashable {
     conflicts += other.conflicts
     reoffered += other.reoffered
     parked += other.parked
+    adoptedRows += other.adoptedRows
     pendingChanges = other.pendingChanges
     pendingBytes = other.pendingBytes
     remainingServerVersions = other.remainingServerVersions
@@ -53,5 +57,11 @@ public struct SyncReport: Sendable, Hashable {
     awaitsPull = other.awaitsPull
   }
 
-  var hasProgress: Bool { pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
+  func adding(_ later: SyncReport) -> SyncReport {
+    var sum = self
+    sum.add(later)
+    return sum
+  }
+
+  var hasProgress: Bool { adoptedRows > 0 || pushedChanges > 0 || pulledCommits > 0 || reoffered > 0 || parked > 0 }
 }

@@ -22,6 +22,9 @@ public struct Counters: Sendable, Equatable {
   public var parkedCommits: Int
   /// Their key and value bytes.
   public var parkedBytes: Int
+  /// The store goes over to another space, and not all that it holds has been offered there yet: the next session with that
+  /// space goes on.
+  public var isAdopting: Bool
 
   init(_ state: StoreState) {
     localVersion = state.version
@@ -33,6 +36,7 @@ public struct Counters: Sendable, Equatable {
     unresolvedConflicts = Int(state.unresolvedConflicts)
     parkedCommits = Int(state.parkedCommits)
     parkedBytes = Int(state.parkedBytes)
+    isAdopting = state.isAdopting
   }
 }
 

@@ -25,6 +25,7 @@ extension GroupWriter {
     }
     conflict.decidedVersion = version
     try append(DecisionRecord(conflict))
+    if version > 0 { try append(successor: version, of: conflict.localVersion) }
     return version == 0 ? (state.version, 0) : (version, 1)
   }
 

@@ -15,6 +15,7 @@ extension GroupWriter {
     let changes = openChangeCount
     let retried = endCommit()
     try append(UnparkedRecord(version: version, bytes: UInt64(parked.bytes), fate: .retried))
+    try append(successor: changes > 0 ? retried : version, of: version)
     return (retried, changes)
   }
 
@@ -22,14 +23,9 @@ extension GroupWriter {
   func drop(_ version: Version) throws -> Int {
     let parked = try parked(version)
     try append(UnparkedRecord(version: version, bytes: UInt64(parked.bytes), fate: .dropped))
-    let left = parked.changes.filter(\.isCurrent).map(\.key)
-    requestLoad(of: left)
-    return left.count
+    try append(successor: version, of: version)
+    return parked.changes.count(where: \.isCurrent)
   }
-
-  /// The rows of these keys are those of a commit that was refused and dropped: nobody will offer them again, and the hub
-  /// has other ones or none. What brings the hub's rows here begins here.
-  private func requestLoad(of keys: [[UInt8]]) {}
 
   private func parked(_ version: Version) throws -> (changes: [ParkedChange], bytes: Int) {
     let found = try withEntry(\.parked, ParkedRecord.identifier(version)) { bytes in

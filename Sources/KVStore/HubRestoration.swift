@@ -67,7 +67,7 @@ extension GroupWriter {
           commit.header.originVersion > progress.lastApplied
           && (!marks.authors.contains(author) || marks.matched.contains(author))
         let isWelcome =
-          try isOfTheAuthor && !declined.contains(author)
+          try isOfTheAuthor && !declined.contains(author) && !restoration.declined.contains(commit.header.version)
           && mayRestore(commit, in: bytes, beyond: restoration.cursor)
         guard isWelcome else {
           declined.insert(author)

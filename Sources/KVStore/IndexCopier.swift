@@ -39,6 +39,7 @@ struct IndexCopier {
     try copy(\.unresolved, KeyRange(), progress)
     try copy(\.state, KeyRange(prefix: Tables.progress), progress)
     try copy(\.state, KeyRange(prefix: Tables.authors), progress)
+    try copy(\.state, KeyRange(prefix: SuccessionRecord.Step.prefix), areEmpty: true, progress)
     guard let state else { return }
     var writer = try index.environment.beginWrite()
     try writer.put(state: state, in: index.tables)
@@ -68,25 +69,29 @@ struct IndexCopier {
     return true
   }
 
-  /// One of the other tables.
-  private func copy(_ table: KeyPath<Tables, Table>, _ range: KeyRange, _ progress: (Int) throws -> Void) throws {
+  /// One of the other tables. Entries without a payload are gone, unless they all say what they say by their keys.
+  private func copy(
+    _ table: KeyPath<Tables, Table>, _ range: KeyRange, areEmpty: Bool = false, _ progress: (Int) throws -> Void
+  ) throws {
     let cursors = try snapshot.sources.map { try $0.reader.cursor($0.tables[keyPath: table]) }
     var cursor = try MergeCursor(cursors, .sealed, range: range, isReversed: false)
     var more = true
     while more {
       var writer = try index.environment.beginWrite()
-      more = try copyEntries(&cursor, to: index.tables[keyPath: table], &writer)
+      more = try copyEntries(&cursor, areEmpty, to: index.tables[keyPath: table], &writer)
       try writer.commit()
       try progress(rows)
     }
   }
 
-  private func copyEntries(_ cursor: inout MergeCursor, to table: Table, _ writer: inout LMDBWriter) throws -> Bool {
+  private func copyEntries(
+    _ cursor: inout MergeCursor, _ areEmpty: Bool, to table: Table, _ writer: inout LMDBWriter
+  ) throws -> Bool {
     var bytes = 0
     while bytes < StoreLimits.foldBytes {
       guard try cursor.advance() else { return false }
       try cursor.withEntry { key, value in
-        guard try Sealed.payloadBytes(value, key: key, path: snapshot.path) > 0 else { return }
+        guard try Sealed.payloadBytes(value, key: key, path: snapshot.path) > 0 || areEmpty else { return }
         try writer.put(table, key: key, value: value)
         bytes += key.byteCount + value.byteCount
       }

@@ -195,7 +195,7 @@ final class Inserter: Sendable {
       let generation = try core.tail.live()
       do {
         var writer = try generation.environment.beginWrite()
-        try LogApplier(tables: generation.tables).apply(collected, of: records, to: &writer)
+        try LogApplier(tables: generation.tables).apply(collected, of: records, in: after, to: &writer)
         try writer.put(state: after, in: generation.tables)
         try writer.commit()
         return generation.markFilled()

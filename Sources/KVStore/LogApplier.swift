@@ -29,6 +29,10 @@ struct LogApplier {
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .subscription: state.subscribed(try SubscriptionRecord(decoding: payload))
       case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
+      case .adoption:
+        state.adopting(try AdoptionRecord(decoding: payload))
+        authors = [:]
+      case .adopted: state.isAdopting = false
       case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
       case .conflict: try apply(ConflictRecord(decoding: payload), payload, to: &writer, state: &state)
       case .parked: try apply(ParkedRecord(decoding: payload), payload, to: &writer, state: &state)
@@ -37,7 +41,7 @@ struct LogApplier {
       case .pruning: try apply(PruningRecord(decoding: payload), payload, to: &writer, state: &state)
       }
     }
-    for (author, version) in authors { try put(known: version, of: author, &writer) }
+    for (author, version) in authors { try put(known: version, of: author, in: state, &writer) }
   }
 
   /// What the rows and progress of many groups come to.
@@ -64,7 +68,9 @@ struct LogApplier {
   }
 
   /// Applies what was collected, rows by key.
-  func apply(_ collected: borrowing Collected, of records: RawSpan, to writer: inout LMDBWriter) throws {
+  func apply(
+    _ collected: borrowing Collected, of records: RawSpan, in state: StoreState, to writer: inout LMDBWriter
+  ) throws {
     do {
       var place = try writer.ascendingWriter(tables.rows)
       let home = tables.home
@@ -75,7 +81,7 @@ struct LogApplier {
       }
     }
     for payload in collected.progress.values { try apply(progress: records.extracting(payload), to: &writer) }
-    for (author, version) in collected.authors { try put(known: version, of: author, &writer) }
+    for (author, version) in collected.authors { try put(known: version, of: author, in: state, &writer) }
   }
 
   private func apply(_ commit: CommitView, in bytes: RawSpan, to writer: inout LMDBWriter, state: inout StoreState)
@@ -127,10 +133,14 @@ struct LogApplier {
     try record.write(payload, to: tables, &writer)
   }
 
-  /// Every commit of the author through `version` that the hub has applied is here.
-  func put(known version: Version, of author: Identity, _ writer: inout LMDBWriter) throws(LMDBError) {
+  /// Every commit of the author through `version` that the hub has applied is here. Of the hub that the store is bound to:
+  /// what is known of an author ends when another space is adopted.
+  func put(
+    known version: Version, of author: Identity, in state: StoreState, _ writer: inout LMDBWriter
+  ) throws(LMDBError) {
     var bytes: [UInt8] = []
     bytes.append(littleEndian: version)
+    bytes.append(littleEndian: state.formerThrough)
     try writer.putSealed(tables.state, key: Tables.author(author).bytes, bytes.bytes)
   }
 
@@ -138,13 +148,13 @@ struct LogApplier {
     _ record: IncarnationRecord, to writer: inout LMDBWriter, state: inout StoreState
   ) throws(LMDBError) {
     // What the hub has of the former incarnation, and feeds like the commits of others from now on, is here.
-    try put(known: record.through, of: state.incarnation, &writer)
+    try put(known: record.through, of: state.incarnation, in: state, &writer)
     state.began(record)
   }
 
   /// The backup in these tables becomes the store `identity`; its source is known through the backup's version.
   func adopt(_ identity: Identity, _ writer: inout LMDBWriter, _ state: inout StoreState) throws(LMDBError) {
-    try put(known: state.version, of: state.incarnation, &writer)
+    try put(known: state.version, of: state.incarnation, in: state, &writer)
     state.adopted(by: identity)
     try writer.put(state: state, in: tables)
   }

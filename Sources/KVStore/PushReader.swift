@@ -13,9 +13,8 @@
 //   is current; or it is void, and then so is c, since a void reaches back to all versions before; or the hub finds it
 //   stale: then what is current of it is offered again under a new version, which is the later change from then on; or it
 //   waits for a pull with the re-offers before it (`holdUntil`), and what has not travelled stays pending.
-// - A change that the hub refuses is decided, and so is what was passed over for it: the hub judges what is current, and
-//   keeps what it had. Nobody's last word is lost by that, as it is parked with the reason; a program whose hub is to judge
-//   every value, and to keep the last good one, ships `ShippedHistory.every`.
+// - A change that the hub refuses is decided, and so is what was passed over for it, which the hub might have taken. So a
+//   hub that may refuse says so, and is shipped every commit (`shipEvery`): it judges each value, and keeps the last good one.
 // - A resolution and a re-offer are local commits: they are later changes of their keys, and are overwritten like others.
 // - What a restored hub has lost is pending again, and judged alike: of a commit that was stale, and offered again, nothing
 //   is current, so it is not pushed beside what was offered in its place. A change that a commit of somebody else had
@@ -39,7 +38,7 @@ import Synchronization
 /// Reads the log of one store for one peer; used by one caller at a time.
 package final class PushReader: Sendable {
   private let store: Store
-  private let history: ShippedHistory
+  private let history: Mutex<ShippedHistory>
   private let tuning: Tuning
   private let survey = Mutex<CurrentVersions?>(nil)
 
@@ -56,9 +55,14 @@ package final class PushReader: Sendable {
 
   package init(_ store: Store, history: ShippedHistory, tuning: Tuning = Tuning()) {
     self.store = store
-    self.history = history
+    self.history = Mutex(history)
     self.tuning = tuning
   }
+
+  /// From now on nothing is passed over, but what is void.
+  package func shipEvery() { history.withLock { $0 = .every } }
+
+  private var coalesces: Bool { history.withLock { $0 } == .latest }
 
   /// The next run of pending commits after `after` (the version that the hub expects to continue from); at least one
   /// local commit, and no more than `maximumBytes` unless a single commit is larger. nil: none.
@@ -69,7 +73,7 @@ package final class PushReader: Sendable {
       let start = max(after, state.acknowledged)
       guard state.hasPending, start < state.version else { return nil }
       let screen = CommitScreen(
-        snapshot: snapshot, coalesces: history == .latest,
+        snapshot: snapshot, coalesces: coalesces,
         current: try current(after: start, state, snapshot),
         voidThrough: state.voidThrough > state.acknowledged ? state.voidThrough : 0,
         lostThrough: state.restoreThrough)
@@ -102,7 +106,7 @@ package final class PushReader: Sendable {
 
   /// What is known of the versions after `start`, found out now if that takes less time than looking up each change.
   private func current(after start: Version, _ state: StoreState, _ snapshot: Snapshot) throws -> CurrentVersions? {
-    guard history == .latest else { return nil }
+    guard coalesces else { return nil }
     return try survey.withLock { survey in
       if let known = survey, known.covers(start + 1) { return known }
       survey = nil

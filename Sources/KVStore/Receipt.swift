@@ -24,13 +24,20 @@ public struct Receipt: Sendable, Hashable {
     /// The hub has it, durably; or what has taken its place: what was written here over it, or the other side of a
     /// conflict that it lost.
     case applied
-    /// The hub does not accept it, for this reason. It waits here, parked, and is not on the hub.
-    case parked(reason: String)
+    /// The hub does not accept it, or the commit that carries it on, with this code (<doc:Parked>) and for this reason. It
+    /// waits here, parked, and is not on the hub.
+    case parked(code: UInt16, reason: String)
+    /// The hub did not accept it, and the program has dropped it, or made nothing of it: it is not on the hub, and nobody
+    /// offers it again.
+    case dropped
   }
 
   /// Suspends until the hub has decided the commit, and tells how. A commit that it finds stale is offered again under a
-  /// later version, and what stands of one in a conflict is: these are waited for too, as often as that happens. A
-  /// replicator has to bring that about, in whatever process; without one this waits until the store is closed.
+  /// later version, and so is what stands of one in a conflict, what was parked and is retried, what the program decides
+  /// for it in a conflict that was left to it, and what a restored hub had lost: these are waited for too, as often as that
+  /// happens. What a commit was carried on by is known for as long as the log has that; then it counts as applied.
+  ///
+  /// A replicator has to bring that about, in whatever process; without one this waits until the store is closed.
   ///
   /// Suspends without a thread, and costs the store next to nothing however many wait. Throws ``StoreError``: `closed` (a
   /// receipt belongs to the store that gave it, opened once), `poisoned`, `corrupt`, `system`; or `CancellationError`.
@@ -39,9 +46,13 @@ public struct Receipt: Sendable, Hashable {
     var undecided = [version]
     while let version = undecided.popLast() {
       let state = try await publication.wait(for: .acknowledged(version))
-      guard state.lastSuccessor > version else { continue }
+      guard state.lastSuccessor >= version || state.parkedCommits > 0 else { continue }
       guard let core = publication.core else { throw StoreError.closed }
-      undecided += try core.successors(of: version)
+      let (parked, successors) = try core.fate(of: version)
+      if let parked { return .parked(code: parked.code, reason: parked.reason) }
+      // Carried on by itself: by nothing.
+      if successors.contains(version) { return .dropped }
+      undecided += successors
     }
     return .applied
   }

@@ -214,7 +214,8 @@ private struct PageMerge {
     let header = CommitHeader(
       version: state.version + 1, serverVersion: origin.serverVersion, origin: origin.author, originVersion: 0,
       time: origin.time, flags: [], changeCount: 1)
-    contests.add(Contest(change, of: header, in: bytes, local: row, localValue: try localValue()), policy)
+    contests.add(
+      Contest(change, of: header, isOwn: false, in: bytes, local: row, localValue: try localValue()), policy)
     rows.append(key: key, value: value, isDeletion: change.isDeletion, origin)
   }
 }

@@ -48,7 +48,8 @@ extension Store {
     if log.missesOwn || log.missesForeign {
       try await offerRows { row in
         if row.serverVersion == 0 { return row.version > shipped && row.version <= min(log.first, state.acknowledged) }
-        return row.serverVersion > log.lowest && !(row.isTombstone && log.pages.contains(row.version))
+        return row.serverVersion > log.lowest && row.version > state.formerThrough
+          && !(row.isTombstone && log.pages.contains(row.version))
           && (row.serverVersion < log.firstForeign || log.partial.contains(row.serverVersion)
             || log.pages.contains(row.version))
       }
@@ -97,15 +98,15 @@ extension Store {
       first: first, lowest: min(cursor, state.lowestRollback),
       isLoss: known > cursor || shipped < state.shipped,
       missesOwn: shipped < min(first, state.acknowledged), acknowledged: min(state.acknowledged, max(decided, first)))
-    let start = log.isLoss ? first : log.acknowledged
+    let start = log.isLoss ? max(first, state.formerThrough) : log.acknowledged
     try published {
       try withStream(after: start, through: state.position) { stream in
         while stream.version < state.version {
           let taken = try stream.next(through: state.position) { entry, _ in
             let header = entry.header
             if header.flags.contains(.rows) {
-              log.pages.insert(header.version)
-            } else if header.serverVersion > 0 {
+              if header.version > state.formerThrough { log.pages.insert(header.version) }
+            } else if header.serverVersion > 0, header.version > state.formerThrough {
               log.firstForeign = min(log.firstForeign, header.serverVersion)
               if !header.flags.isDisjoint(with: [.partial, .excerpt]) { log.partial.insert(header.serverVersion) }
             } else if header.version > log.acknowledged, header.version <= state.acknowledged, state.isLocal(header) {
@@ -118,9 +119,12 @@ extension Store {
         }
       }
     }
-    // The first commit in a log that begins with the store's first version is the first that was pulled.
+    // The first commit in a log that begins with the store's first version, or before its space was adopted, is the first
+    // that was pulled.
     log.missesForeign =
-      known > cursor && (!log.partial.isEmpty || !log.pages.isEmpty || first > 0 && log.firstForeign > log.lowest + 1)
+      known > cursor
+      && (!log.partial.isEmpty || !log.pages.isEmpty
+        || first > state.formerThrough && log.firstForeign > log.lowest + 1)
     return log
   }
 
@@ -131,11 +135,16 @@ extension Store {
     var version: Version
     var time: HybridTime
     var value: [UInt8]?
+    /// A change of this store, whoever waits for its receipt.
+    var isOwn: Bool
   }
 
   /// Offers the rows that `isWanted`, deletions too, as commits of this store, in key order and in steps of bounded size.
-  private func offerRows(_ isWanted: @escaping @Sendable (Row) -> Bool) async throws {
+  /// Returns how many there were.
+  @discardableResult
+  func offerRows(_ isWanted: @escaping @Sendable (Row) -> Bool) async throws -> Int {
     let token = lease
+    var offered = 0
     var after: [UInt8]?
     var isAtEnd = false
     while !isAtEnd {
@@ -146,6 +155,7 @@ extension Store {
       guard !rows.isEmpty else { continue }
       try await perform { group in
         try group.checkLease(token)
+        var succession = SuccessionRecord([])
         for row in rows {
           // Written to meanwhile, it is offered as it is.
           guard try group.row(of: row.key.bytes)?.version == row.version else { continue }
@@ -155,10 +165,14 @@ extension Store {
           } else {
             try group.delete(key: row.key.bytes)
           }
-          group.endCommit()
+          let version = group.endCommit()
+          if row.isOwn { succession.steps.append(.init(version: row.version, successor: version)) }
         }
+        try group.append(succession)
       }
+      offered += rows.count
     }
+    return offered
   }
 
   /// Wanted rows after `key`, and the last key that was looked at; nil at the end.
@@ -176,7 +190,8 @@ extension Store {
           bytes += key.byteCount + value.byteCount
           rows.append(
             OfferedRow(
-              key: key.copied(), version: row.version, time: row.time, value: row.isTombstone ? nil : value.copied()))
+              key: key.copied(), version: row.version, time: row.time, value: row.isTombstone ? nil : value.copied(),
+              isOwn: row.serverVersion == 0))
         }
         guard bytes < StoreLimits.groupBytes, looked < StoreLimits.lookedAtPerPage else {
           last = key.copied()
@@ -197,7 +212,7 @@ extension Store {
     try shipOnlyDurable()
     let state = state
     guard state.isRestoring else { return nil }
-    let start = max(state.restoredThrough, try core().log.firstVersion - 1)
+    let start = max(state.restoredThrough, state.formerThrough, try core().log.firstVersion - 1)
     var restoration = Restoration(
       segment: CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0),
       cursor: state.cursor)
@@ -245,7 +260,9 @@ extension Store {
         guard entry.header.version == version else {
           throw StoreError(.replication, "the hub declines version \(version), which is not here.", path: path)
         }
-        try Reoffer(current: entry, in: bytes, group)?.append(to: group)
+        if let successor = try Reoffer(current: entry, in: bytes, group)?.append(to: group) {
+          try group.append(successor: successor, of: version)
+        }
         return true
       }
     }

@@ -30,6 +30,8 @@ package struct ReplicaState: Sendable, Equatable {
   package var scopes: [[UInt8]]?
   /// A restored hub is being brought what it has lost.
   package var isRestoring = false
+  /// Not all that is here has been offered to the space that was adopted.
+  package var isAdopting = false
   package var pendingChanges: Int
   package var pendingBytes: Int
   package var firstLogVersion: Version
@@ -63,7 +65,7 @@ extension Store {
       holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
-      isRestoring: state.isRestoring, pendingChanges: state.pendingChanges,
+      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
       pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }
 

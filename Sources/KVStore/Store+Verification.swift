@@ -154,7 +154,7 @@ private struct Verifier {
       }
     }
     try checkEntries(\.state) { key, payload in
-      if let step = SuccessionRecord.Step(key: key), step.version >= step.successor || step.successor > state.version {
+      if let step = SuccessionRecord.Step(key: key), step.version > step.successor || step.successor > state.version {
         throw corrupt("commit \(step.version) is said to be carried on by \(step.successor)")
       }
       guard key.copied().starts(with: Tables.progress) else { return }

@@ -9,6 +9,8 @@
 //   rollback        = space 16 | epoch 16 | version u64 | digest 16 | shipped u64 | shippedDigest 16 | acknowledged u64 |
 //                     changes u64 | bytes u64 | isRestoring u64
 //   restored        = through u64
+//   adoption        = space 16 | epoch 16 | version u64 | digest 16
+//   adopted         = nothing
 //   parked, unparked = ParkedRecords.swift
 
 import KVLog
@@ -189,5 +191,34 @@ struct RestoredRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     through = try reader.read(UInt64.self, from: span)
+  }
+}
+
+/// The store is bound to another space from now on, whose newest position this is; none of its history is here.
+struct AdoptionRecord {
+  var space: Identity
+  var head: Position
+
+  init(space: Identity, head: Position) {
+    self.space = space
+    self.head = head
+  }
+
+  func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(space)
+    bytes.append(head.identity)
+    bytes.append(littleEndian: head.version)
+    bytes.append(head.digest)
+    return bytes
+  }
+
+  init(decoding span: RawSpan) throws(LogFormatError) {
+    var reader = ByteReader()
+    space = try reader.identity(from: span)
+    let epoch = try reader.identity(from: span)
+    let version = try reader.read(UInt64.self, from: span)
+    head = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+    try reader.end(of: span)
   }
 }

@@ -62,6 +62,10 @@ package struct StoreState: Sendable, Equatable {
   /// versions. Equal: nothing is to be brought back.
   var restoredThrough: Version = 0
   var restoreThrough: Version = 0
+  /// The versions of a hub in rows and commits up to this version of the store are those of a space that it has left.
+  var formerThrough: Version = 0
+  /// Not all that came from there, or went there, has been offered to the present space yet.
+  var isAdopting = false
   /// The lowest cursor that a restored hub ever made this store go back to.
   var lowestRollback = Version.max
 
@@ -169,10 +173,11 @@ package struct StoreState: Sendable, Equatable {
     cursor = record.cursor.version
     cursorDigest = record.cursor.digest
     hubPositions.drop(from: cursor + 1)
+    // What was waited for may be among what the hub has lost.
+    holdUntil = 0
     if cursor < received {
       received = cursor
       receivedPart = 0
-      holdUntil = 0
     }
     shipped = record.shipped
     shippedDigest = record.shippedDigest
@@ -183,6 +188,24 @@ package struct StoreState: Sendable, Equatable {
     lowestRollback = min(lowestRollback, cursor)
     restoredThrough = 0
     restoreThrough = version
+  }
+
+  /// The store is bound to another space, of which it has nothing yet. Nothing is pushed before it has what is there.
+  mutating func adopting(_ record: AdoptionRecord) {
+    hubSpace = record.space
+    hubEpoch = record.head.identity
+    cursor = 0
+    cursorDigest = .origin(of: hubEpoch)
+    hubPositions = HubPositions()
+    subscription.forget()
+    received = 0
+    receivedPart = 0
+    holdUntil = record.head.version
+    restoredThrough = 0
+    restoreThrough = 0
+    lowestRollback = .max
+    formerThrough = version
+    isAdopting = true
   }
 
   mutating func restored(through version: Version) {
@@ -222,7 +245,8 @@ package struct StoreState: Sendable, Equatable {
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           positions u16 | as `HubPositions` has them |
-  //           hubSpace 16 | lastSuccessor u64 | isHeldForLoad u8 | as `Subscription` has it
+  //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | isHeldForLoad u8 |
+  //           as `Subscription` has it
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -259,7 +283,7 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
     bytes.append(contentsOf: hubPositions.bytes)
     bytes.append(hubSpace)
-    bytes.append(littleEndian: lastSuccessor)
+    for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0] { bytes.append(littleEndian: field) }
     bytes.append(isHeldForLoad ? 1 : 0)
     subscription.encode(to: &bytes)
     return bytes
@@ -312,6 +336,8 @@ package struct StoreState: Sendable, Equatable {
     hubPositions = try HubPositions(decoding: bytes.extracting(positions).copied())
     hubSpace = try reader.identity(from: bytes)
     lastSuccessor = try reader.read(UInt64.self, from: bytes)
+    formerThrough = try reader.read(UInt64.self, from: bytes)
+    isAdopting = try reader.read(UInt64.self, from: bytes) != 0
     isHeldForLoad = try reader.read(UInt8.self, from: bytes) == 1
     subscription = try Subscription(from: &reader, in: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }

@@ -1,8 +1,10 @@
-// What a commit is carried on by: the one that offers it again when the hub found it stale, and the one that holds what
-// stood of it in a conflict. Who waits for the hub's decision on a commit waits for these too.
+// What a commit is carried on by: the one that offers it again when the hub found it stale, when it was parked, or when a
+// restored hub had lost it; and the one that holds what stood of it in a conflict, by the policy or by the program's
+// decision. Who waits for the hub's decision on a commit waits for these too.
 //
 // Invariants
-// - A successor is a later local commit, in the block of the record that names it.
+// - A successor is a later local commit, in the block of the record that names it; or the commit itself, when it was parked
+//   and nothing was made of it.
 // - An entry stays as long as the log has the successor, hence at least until that is decided.
 //
 // grammar (all integers little-endian)
@@ -90,8 +92,24 @@ extension Snapshot {
 }
 
 extension StoreCore {
-  func successors(of version: Version) throws -> [Version] {
-    do { return try snapshot().successors(of: version) } catch { throw StoreError.published(error, path: path) }
+  /// What became of a commit that the hub has decided, as of one moment.
+  func fate(of version: Version) throws -> (parked: ParkedCommit?, successors: [Version]) {
+    do {
+      let snapshot = try snapshot()
+      let parked = try snapshot.withEntry(\.parked, ParkedRecord.identifier(version)) {
+        ParkedCommit(try ParkedHead(decoding: $0))
+      }
+      return (parked, try snapshot.successors(of: version))
+    } catch {
+      throw StoreError.published(error, path: path)
+    }
+  }
+}
+
+extension GroupWriter {
+  /// Notes that what is open or was just ended as `successor` carries the commit on.
+  func append(successor: Version, of version: Version) throws {
+    try append(SuccessionRecord([.init(version: version, successor: successor)]))
   }
 }
 

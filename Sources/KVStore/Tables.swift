@@ -17,8 +17,8 @@ struct Tables: Sendable {
   var parked: Table
   /// conflict identifier → 1: those that wait for the program
   var unresolved: Table
-  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "author/" + replica → version u64: on a
-  /// replica, through where the commits of that one which the hub applied are here · "successor/" + two versions → nothing
+  /// "counters" → state · "progress/" + replica → what the hub has applied of it · "author/" + replica → version u64 | formerThrough u64: on
+  /// a replica, through where the commits of that one which the hub applied are here, while the store's formerThrough is that · "successor/" + two versions → nothing
   /// (`Succession.swift`) · in the index only: "keys" → number of live keys, "home" → `home`
   var state: Table
   /// The origin of rows that state none: of a store's own changes, most often of most rows.

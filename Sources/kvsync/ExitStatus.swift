@@ -16,6 +16,8 @@ enum ExitStatus: Int32, Sendable {
   case corrupt = 14
   /// The disk, the quota or the store's map is full.
   case full = 15
+  /// The hub's space is not the one that the store is bound to.
+  case differentHub = 16
   /// The command line is wrong: an unknown option, a key over the limit, an address that is none.
   case usage = 64
 }

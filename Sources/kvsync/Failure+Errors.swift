@@ -17,8 +17,7 @@ extension Failure {
     case let error as ReplicatorError:
       self.init(
         Self.status(error.code), error.message,
-        remedy: error.code == .protocolViolation
-          ? "Check that the address is that of a kvsync hub of this release." : "")
+        remedy: Self.remedy(error.code))
     case let error as HubError: self.init(Self.status(error.code), error.message)
     default: self.init(.failed, "\(error)")
     }
@@ -49,9 +48,19 @@ extension Failure {
     case .hubCorrupt: .corrupt
     case .invalidAddress, .invalidSpace, .certificate: .usage
     case .notAuthorized, .untrustedHub, .insecure: .notAllowed
-    case .unknownSpace, .unsupported, .differentHub, .hubRestored, .replicaRestored,
+    case .differentHub: .differentHub
+    case .unknownSpace, .unsupported, .hubRestored, .replicaRestored,
       .protocolViolation, .paused, .storeFailed:
       .failed
+    }
+  }
+
+  private static func remedy(_ code: ReplicatorError.Code) -> String {
+    switch code {
+    case .protocolViolation: "Check that the address is that of a kvsync hub of this release."
+    case .differentHub:
+      "kvsync sync --adopt goes over to this space for good, and offers it everything that the store holds."
+    default: ""
     }
   }
 

@@ -59,6 +59,7 @@ final class SyncTally: Sendable {
     sum.conflicts += second.conflicts
     sum.reoffered += second.reoffered
     sum.parked += second.parked
+    sum.adoptedRows += second.adoptedRows
     sum.pendingChanges = second.pendingChanges
     sum.pendingBytes = second.pendingBytes
     sum.remainingServerVersions = second.remainingServerVersions

@@ -10,6 +10,7 @@
 //   knew of it, is in somebody's conflict journal.
 
 import Foundation
+import KVLog
 import KVStore
 
 final class Verdict {

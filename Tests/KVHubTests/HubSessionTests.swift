@@ -172,6 +172,14 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     driver(.opened(state))
     #expect(driver(.received(restore)) == ["restore 0-1"])
     #expect(driver(.restored(RestorationOutcome(through: 1, declined: []))) == ["restored"])
+    // What both have is not lost.
+    let beyond = Message.restore(Restore(segment: author.segment(after: 0, through: 1), cursor: 1))
+    #expect(driver(.received(beyond)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
+    // Who may not push brings nothing back.
+    driver = Driver()
+    driver(.received(.hello(replica.hello(.pull))))
+    driver(.opened(state))
+    #expect(driver(.received(restore)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
   }
 
   @Test func `a hello that asks for what there is not is refused`() {
@@ -179,13 +187,23 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     for (code, change) in [
       (RefusalCode.invalidSpaceName, { (hello: inout Hello) in hello.space = "../x" }),
       (.violation, { $0.mode = [] }),
-      (.violation, { $0.mode = SessionMode(rawValue: 9) }), (.violation, { $0.shipped.version = 10 }),
+      (.violation, { $0.mode = SessionMode(rawValue: 17) }), (.violation, { $0.mode = .adopt }),
+      (.violation, { $0.shipped.version = 10 }),
     ] {
       var hello = replica.hello(.push)
       change(&hello)
       var driver = Driver()
       #expect(driver(.received(.hello(hello))) == ["refuse \(code.rawValue)", "close"])
     }
+  }
+
+  @Test func `a replica of another space that adopts is welcomed, and may do nothing`() {
+    let replica = Self.replica()
+    var driver = Driver()
+    #expect(driver(.received(.hello(replica.hello([.push, .pull, .adopt])))) == ["open"])
+    let state = SpaceState(head: .start(of: .random()), retentionFloor: 0, progress: nil, common: nil)
+    #expect(driver(.opened(state)) == ["establish", "welcome"])
+    #expect(driver(.received(.credit(10))) == ["refuse \(RefusalCode.violation.rawValue)", "close"])
   }
 
   @Test func `pushes are admitted one after the other, those that wait as one run`() {

@@ -174,7 +174,7 @@ private struct HesitantSpace: HubSpace {
   func retentionFloor() throws -> Version { try space.retentionFloor() }
   func digest(at version: Version) throws -> Digest? { try space.digest(at: version) }
   func progress(of replica: Identity) throws -> ReplicaProgress? { try space.progress(of: replica) }
-  func owner(of replica: Identity, claimedBy principal: String) throws -> String {
+  func owner(of replica: Identity, claimedBy principal: String?) throws -> String? {
     try space.owner(of: replica, claimedBy: principal)
   }
   func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage

@@ -31,6 +31,31 @@ import Testing
     unsafe bytes.withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
   }
 
+  @Test("The program is told whose credential a commit came with")
+  func principal() async throws {
+    let seen = Mutex<[String?]>([])
+    try await withHub {
+      $0.access = .deciding { _, token in
+        .granted(Hub.Grant(principal: String(decoding: token, as: UTF8.self), right: .admin))
+      }
+      $0.validate = { commit in
+        seen.withLock { $0.append(commit.principal) }
+        return nil
+      }
+    } _: { hub in
+      for name in ["alice", "bob"] {
+        var replica = TestReplica()
+        replica.put("k \(name)", "v")
+        var hello = replica.hello(.push)
+        hello.token = Array(name.utf8)
+        let client = try await TestClient(hub)
+        #expect(try await client.greet(hello).mayRefuse)
+        _ = try await client.push(replica, after: 0, through: 1)
+      }
+    }
+    #expect(seen.withLock { $0 } == ["alice", "bob"])
+  }
+
   @Test("A commit that is rejected is refused with the code and the reason, whatever it met, and the others are taken")
   func rejects() async throws {
     let seen = Mutex<[String]>([])

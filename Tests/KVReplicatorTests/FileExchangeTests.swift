@@ -3,9 +3,11 @@
 import Foundation
 import KVHub
 import KVHubEmbedded
+import KVLog
 import KVProtocol
 import KVReplicator
 import KVStore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -37,6 +39,36 @@ import Testing
         if let value { try transaction.put(value, for: key) } else { try transaction.delete(key) }
       }
     }
+  }
+
+  @Test("A file's replica is its holder's, and what a hub refuses of a file is parked with the answer")
+  func rules() async throws {
+    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let store = try await bench.store("a")
+    try await store.put("fine", for: "a")
+    try await store.put("too long", for: "b")
+    let exchange = FileExchange(store)
+    try await exchange.export(to: file("out"))
+    var options = Hub.Options()
+    options.limits.valueBytes = 4
+    let seen = Mutex<[String?]>([])
+    options.validate = { commit in
+      seen.withLock { $0.append(commit.principal) }
+      return nil
+    }
+    let report = try await hub.importChanges(from: file("out"), into: "space", holder: "alice", options: options)
+    #expect(report.commits == 2 && report.refused == 1 && report.stale == 0)
+    #expect(seen.withLock { $0 } == ["alice"])
+    for holder in ["mallory", nil] {
+      let refused = await #expect(throws: StoreError.self) {
+        try await hub.importChanges(from: file("out"), into: "space", holder: holder)
+      }
+      #expect(refused?.code == .replication && refused?.message.contains("another holder") == true)
+    }
+    _ = try await hub.exportAnswer(to: file("back"), for: file("out"), of: "space")
+    #expect(try await exchange.importAnswer(from: file("back")).parked == 1)
+    #expect(try store.parkedCommits().map(\.code) == [CommitRefusal.valueTooLong])
+    try await hub.close()
   }
 
   @Test("With files alone, lost, doubled, late and in any order, and sessions in between, everything arrives once")

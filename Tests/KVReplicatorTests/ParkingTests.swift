@@ -43,6 +43,32 @@ import Testing
     await hub.shutdown()
   }
 
+  @Test("A hub that may refuse gets every value, and keeps the last one it accepts, whatever becomes of the parked one")
+  func overwritten() async throws {
+    let bench = try Workbench()
+    let hub = try await hub(bench) { commit in
+      var rejection: Rejection?
+      try commit.forEachChange { change in
+        if change.value?.byteCount == 3 { rejection = Rejection(code: 100, message: "not that") }
+        return true
+      }
+      return rejection
+    }
+    let store = try await bench.store("a")
+    let replicator = Replicator(store, hub: try hub.address())
+    _ = try await replicator.syncOnce()
+    for value in ["older", "good", "bad"] { try await store.put(value, for: "key") }
+    #expect(try await replicator.plan().commitsToSend == 3)
+    let report = try await replicator.syncOnce()
+    #expect(report.supersededChanges == 0 && report.parked == 1)
+    #expect(try store.value(for: "key") == Array("bad".utf8))
+    _ = try await store.dropAllParked()
+    let other = try await bench.store("b")
+    _ = try await Replicator(other, hub: try hub.address()).syncOnce()
+    #expect(try other.value(for: "key") == Array("good".utf8))
+    await hub.shutdown()
+  }
+
   @Test("The program hears of what was parked: which versions, how many, and why")
   func event() async throws {
     let bench = try Workbench()

@@ -16,10 +16,11 @@ private final class Archipelago {
   private(set) var hub: Hub?
   private(set) var stores: [String: Store] = [:]
   var options = Store.Options()
+  var hubOptions = Hub.Options()
 
   init() throws { bench = try Workbench() }
 
-  func startHub() async throws { hub = try await bench.hub(.embedded) }
+  func startHub() async throws { hub = try await bench.hub(.embedded, hubOptions) }
 
   func stopHub() async {
     await hub?.shutdown()
@@ -58,6 +59,7 @@ private final class Archipelago {
     var configuration = Replicator.Configuration()
     configuration.policy = policy
     configuration.history = history
+    configuration.token = { Array(name.utf8) }
     return try await Replicator(try await store(name), hub: try hub!.address(), configuration: configuration)
       .syncOnce(direction, budget: Replicator.Budget(bytes: bytes))
   }
@@ -99,6 +101,21 @@ private final class Archipelago {
     return rows
   }
 
+  /// Who wrote the changes in the hub's log, in their order.
+  func authors() async throws -> [Identity] {
+    await stopHub()
+    var authors: [Identity] = []
+    var options = Store.Options()
+    options.readOnly = true
+    let space = try await Store.open(at: "\(bench.path)/hub/spaces/space", options: options)
+    _ = try space.forEachChange(after: 0) { change in
+      authors.append(change.origin)
+      return true
+    }
+    try await space.close()
+    return authors
+  }
+
   /// How often each change stands in the hub's log: `key=value`, or `key-`.
   func history() async throws -> [String: Int] {
     await stopHub()
@@ -119,6 +136,30 @@ private final class Archipelago {
 }
 
 @Suite("Restored and copied directories") struct RestoredTests {
+  @Test("Replicas of several holders bring a restored hub back what it lost: once, and under nobody else's name")
+  func severalHolders() async throws {
+    let sea = try Archipelago()
+    sea.hubOptions.access = .deciding { _, token in
+      .granted(Hub.Grant(principal: String(decoding: token, as: UTF8.self), right: .write, mayCreateSpace: true))
+    }
+    let a = try await sea.store("a")
+    try await a.put("kept", for: "before")
+    for name in ["a", "b"] { try await sea.sync(name) }
+    try await sea.copy("hub", to: "saved")
+    for key in ["x", "y"] { try await sea.store("a").put("lost", for: key) }
+    for name in ["a", "b"] { try await sea.sync(name) }
+    try await sea.copy("saved", to: "hub")
+    // The holder of b cannot say that a wrote it; a comes back with its own, which is the same.
+    try await sea.sync("b")
+    try await sea.heal(["b", "a", "third"])
+    for name in ["a", "b", "third"] {
+      #expect(try await sea.contents(name) == ["before": "kept", "x": "lost", "y": "lost"], "\(name)")
+    }
+    let author = try await sea.store("b").incarnation
+    #expect(try await sea.history() == ["before=kept": 1, "x=lost": 1, "y=lost": 1])
+    #expect(try await sea.authors().suffix(2) == [author, author])
+  }
+
   @Test("A store and its copy both go on writing: no write of either is lost, none is applied twice")
   func bothGoOn() async throws {
     let sea = try Archipelago()

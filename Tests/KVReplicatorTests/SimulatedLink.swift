@@ -137,7 +137,7 @@ final class SimulatedLink {
         }
         toHub.append(message)
         if case .push(let push) = message { replicaAnswers.append(.pushSent(bytes: push.chargedBytes)) }
-      case .establish, .notify: break
+      case .establish, .shipEvery, .notify: break
       case .end(let error): ending = .some(error)
       case .fail(let failure): preconditionFailure("the model store does not fail: \(failure.error)")
       default: replicaWork.append(action)
@@ -189,7 +189,8 @@ final class SimulatedLink {
     case .rollBack(let cursor, let space, let shipped, _):
       store.follow(cursor, in: space, shipped: shipped)
       return (.rolledBack(store.state), true)
-    case .load, .lapse, .becomeNewIncarnation, .readRestoration, .recordRestored, .send, .establish, .notify, .end,
+    case .load, .lapse, .becomeNewIncarnation, .adopt, .readRestoration, .recordRestored, .send, .establish, .shipEvery,
+      .notify, .end,
       .beginAgain, .fail:
       preconditionFailure("not work")
     }

@@ -26,11 +26,11 @@ final class Workbench: Sendable {
   }
 
   /// A hub that serves; over the embedded storage, the one that was there before.
-  func hub(_ storage: Storage = .memory) async throws -> Hub {
+  func hub(_ storage: Storage = .memory, _ options: Hub.Options = Hub.Options()) async throws -> Hub {
     let hub =
       switch storage {
-      case .memory: Hub(storage: InMemoryHubStorage())
-      case .embedded: Hub(storage: try EmbeddedHubStorage(directory: "\(path)/hub"))
+      case .memory: Hub(storage: InMemoryHubStorage(), options: options)
+      case .embedded: Hub(storage: try EmbeddedHubStorage(directory: "\(path)/hub"), options: options)
       }
     try await hub.start()
     return hub

@@ -7,21 +7,14 @@ import TestSupport
 import Testing
 
 @Suite struct ConflictTests {
-  let scratch: Scratch
-  let hub: Store
-  let exchange: Exchange
+  private let fixture: HubFixture
+  private var scratch: Scratch { fixture.scratch }
+  private var hub: Store { fixture.hub }
+  private var exchange: Exchange { fixture.exchange }
 
-  init() async throws {
-    scratch = try Scratch()
-    var options = Store.Options()
-    options.logRetention = .all
-    hub = try await Store.open(at: scratch.path("hub"), options: options)
-    exchange = Exchange(hub: hub)
-  }
+  init() async throws { fixture = try await HubFixture() }
 
-  private func replicas(_ count: Int) throws -> [Store] {
-    try (0..<count).map { try Store.openBlocking(at: scratch.path("r\($0)")) }
-  }
+  private func replicas(_ count: Int) throws -> [Store] { try fixture.replicas(count) }
 
   @Test(
     "The last writer wins whatever the order of synchronising, deletions and equal values included", arguments: 0..<30)

@@ -3,26 +3,22 @@
 
 import Foundation
 import KVLog
-import KVStore
 import Synchronization
 import TestSupport
 import Testing
 
-@Suite struct DecisionTests {
-  let scratch: Scratch
-  let hub: Store
-  let exchange: Exchange
+@testable import KVStore
 
-  init() async throws {
-    scratch = try Scratch()
-    var options = Store.Options()
-    options.logRetention = .all
-    hub = try await Store.open(at: scratch.path("hub"), options: options)
-    exchange = Exchange(hub: hub)
-  }
+@Suite struct DecisionTests {
+  private let fixture: HubFixture
+  private var scratch: Scratch { fixture.scratch }
+  private var hub: Store { fixture.hub }
+  private var exchange: Exchange { fixture.exchange }
+
+  init() async throws { fixture = try await HubFixture() }
 
   private func replica(_ name: String, _ options: Store.Options = Store.Options()) throws -> Store {
-    try Store.openBlocking(at: scratch.path(name), options: options)
+    try fixture.replica(name, options)
   }
 
   /// Has `mine` find conflicts of its values with those of `theirs`, which come to the hub first.
@@ -38,6 +34,26 @@ import Testing
   }
 
   // MARK: Manual
+
+  @Test("A receipt follows what the program decides for its commit, and one that lost stays decided")
+  func receiptsFollow() async throws {
+    let (mine, theirs) = (try replica("mine"), try replica("theirs"))
+    for key in ["local", "remote"] { try await theirs.put("theirs", for: key) }
+    let receipts = [try await mine.put("mine", for: "local"), try await mine.put("mine", for: "remote")]
+    try await exchange.settle([theirs, mine], policy: .manual)
+    for receipt in receipts { #expect(try await receipt.acknowledged() == .applied) }
+    for conflict in try mine.unresolvedConflicts() {
+      try await mine.resolveConflict(conflict.id, with: text(conflict.key) == "local" ? .local : .remote)
+    }
+    let decided = mine.counters().localVersion
+    #expect(try mine.core().fate(of: receipts[0].version).successors == [decided])
+    #expect(try mine.core().fate(of: receipts[1].version).successors == [])
+    let waiting = Task { try await receipts[0].acknowledged() }
+    try await Task.sleep(for: .milliseconds(20))
+    #expect(mine.counters().pendingChanges == 1)
+    try await exchange.settle([mine], policy: .manual)
+    #expect(try await waiting.value == .applied)
+  }
 
   @Test("What is left to the program: both values stay readable, the remote one stands, and nothing else waits")
   func manual() async throws {

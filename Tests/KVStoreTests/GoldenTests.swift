@@ -38,7 +38,7 @@ import Testing
   func kinds() {
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
     #expect([RecordKind.incarnation, .rollback, .restored].map(\.rawValue) == [6, 7, 8])
-    #expect(RecordKind.succession.rawValue == 15)
+    #expect([RecordKind.adoption, .succession, .adopted].map(\.rawValue) == [14, 15, 16])
     #expect([RecordKind.parked, .unparked, .decision, .pruning].map(\.rawValue) == [10, 11, 12, 13])
   }
 
@@ -56,6 +56,22 @@ import Testing
       ])
     let read = try AcknowledgementRecord(decoding: bytes.bytes)
     #expect(read.encoded() == bytes)
+  }
+
+  @Test("An adoption has exactly the bytes it had when the format was fixed")
+  func adoption() throws {
+    let record = AdoptionRecord(
+      space: Self.other, head: Position(identity: Self.epoch, version: 9, digest: Self.digest))
+    expect(
+      record.encoded(),
+      [
+        ("space", "101112131415161718191a1b1c1d1e1f"), ("epoch", "202122232425262728292a2b2c2d2e2f"),
+        ("version", "0900000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
+      ])
+    let decoded = try AdoptionRecord(decoding: record.encoded().bytes)
+    #expect(decoded.space == record.space && decoded.head == record.head)
+    let cut = Array(record.encoded().dropLast())
+    #expect(throws: LogFormatError.self) { _ = try AdoptionRecord(decoding: cut.bytes) }
   }
 
   @Test("A succession has exactly the bytes it had when the format was fixed")
@@ -321,6 +337,8 @@ import Testing
     state.hubPositions.add(11, Self.digest)
     state.hubSpace = Self.other
     state.lastSuccessor = 22
+    state.formerThrough = 23
+    state.isAdopting = true
     let bytes = state.encoded()
     expect(
       bytes,
@@ -345,7 +363,8 @@ import Testing
         ("former: through", "1900000000000000"), ("former: until", "1a00000000000000"), ("positions", "1800"),
         ("position: version", "0b00000000000000"), ("position: digest", "303132333435363738393a3b3c3d3e3f"),
         ("hubSpace", "101112131415161718191a1b1c1d1e1f"),
-        ("lastSuccessor", "1600000000000000"),
+        ("lastSuccessor", "1600000000000000"), ("formerThrough", "1700000000000000"),
+        ("isAdopting", "0100000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)
   }

@@ -2,30 +2,28 @@
 
 import Foundation
 import KVLog
-import KVStore
 import TestSupport
 import Testing
 
+@testable import KVStore
+
 @Suite struct ParkedTests {
-  let scratch: Scratch
-  let hub: Store
-  let exchange: Exchange
+  private let fixture: HubFixture
+  private var scratch: Scratch { fixture.scratch }
+  private var hub: Store { fixture.hub }
+  private var exchange: Exchange { fixture.exchange }
 
   init() async throws {
-    scratch = try Scratch()
-    var options = Store.Options()
-    options.logRetention = .all
-    hub = try await Store.open(at: scratch.path("hub"), options: options)
-    var exchange = Exchange(hub: hub)
-    exchange.refusal = { key, value in
+    var fixture = try await HubFixture()
+    fixture.exchange.refusal = { key, value in
       if value.map({ $0.starts(with: Array("bad".utf8)) }) == true { return (100, "not \(text(key) ?? "")") }
       return text(key)?.hasPrefix("forbidden") == true ? (101, "forbidden") : nil
     }
-    self.exchange = exchange
+    self.fixture = fixture
   }
 
   private func replica(_ name: String = "replica", _ options: Store.Options = Store.Options()) throws -> Store {
-    try Store.openBlocking(at: scratch.path(name), options: options)
+    try fixture.replica(name, options)
   }
 
   @Test("A refused commit is parked whole, with its reason, and what was written before and after it is shipped")
@@ -55,6 +53,49 @@ import Testing
     #expect(text(try replica.value(for: "c")) == "bad")
     try await replica.close()
     _ = try Store.verify(at: scratch.path("replica"))
+  }
+
+  @Test("A receipt says that its commit is parked and why, follows a retry, and says when it was dropped")
+  func receipts() async throws {
+    let replica = try replica()
+    let refused = try await replica.put("bad", for: "a")
+    let dropped = try await replica.put("bad", for: "b")
+    let emptied = try await replica.put("bad", for: "c")
+    let waiting = Task { try await refused.acknowledged() }
+    try await exchange.settle([replica], policy: .lastWriterWins)
+    #expect(try await waiting.value == .parked(code: 100, reason: "not a"))
+    #expect(try await refused.acknowledged() == .parked(code: 100, reason: "not a"))
+    // Still bad: parked under its new version. Then not: applied.
+    try await replica.retryParked(refused.version)
+    let again = Task { try await refused.acknowledged() }
+    try await exchange.settle([replica], policy: .lastWriterWins)
+    #expect(try await again.value == .parked(code: 100, reason: "not a"))
+    let retried = try #require(try replica.parkedCommits().last?.id)
+    try await replica.retryParked(retried) { transaction, _ in try transaction.put("good", for: "a") }
+    let mended = Task { try await refused.acknowledged() }
+    try await exchange.settle([replica], policy: .lastWriterWins)
+    #expect(try await mended.value == .applied)
+    try await replica.dropParked(dropped.version)
+    #expect(try await dropped.acknowledged() == .dropped)
+    try await replica.retryParked(emptied.version) { _, _ in }
+    #expect(try await emptied.acknowledged() == .dropped)
+    #expect(replica.counters().pendingChanges == 0)
+  }
+
+  @Test("What carries a commit on is known after a restart, a compaction and in a backup")
+  func successorsTravel() async throws {
+    let replica = try replica()
+    let refused = try await replica.put("bad", for: "a")
+    try await exchange.settle([replica], policy: .lastWriterWins)
+    let retried = try await replica.retryParked(refused.version).version
+    try await replica.backup(to: scratch.path("copy"))
+    try await replica.close()
+    try Store.compact(at: scratch.path("replica"))
+    for name in ["replica", "copy"] {
+      let again = try self.replica(name)
+      #expect(try again.core().fate(of: refused.version).successors == [retried], "\(name)")
+      try await again.close()
+    }
   }
 
   @Test("A parked commit outlives its log, a restart, a kill, a backup and a compaction")

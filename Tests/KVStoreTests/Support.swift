@@ -3,6 +3,7 @@
 import Foundation
 import KVLog
 import KVStore
+import TestSupport
 import Testing
 
 func contents(_ store: Store) throws -> [[UInt8]: [UInt8]] {
@@ -14,6 +15,27 @@ func contents(_ store: Store) throws -> [[UInt8]: [UInt8]] {
 }
 
 func text(_ bytes: [UInt8]?) -> String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
+
+/// A hub that keeps its whole log, in a directory of its own, and replicas beside it.
+struct HubFixture {
+  let scratch: Scratch
+  let hub: Store
+  var exchange: Exchange
+
+  init() async throws {
+    scratch = try Scratch()
+    var options = Store.Options()
+    options.logRetention = .all
+    hub = try await Store.open(at: scratch.path("hub"), options: options)
+    exchange = Exchange(hub: hub)
+  }
+
+  func replica(_ name: String = "replica", _ options: Store.Options = Store.Options()) throws -> Store {
+    try Store.openBlocking(at: scratch.path(name), options: options)
+  }
+
+  func replicas(_ count: Int) throws -> [Store] { try (0..<count).map { try replica("r\($0)") } }
+}
 
 /// Pushes and pulls until nothing moves, as the replicator would, straight from store to store.
 struct Exchange {

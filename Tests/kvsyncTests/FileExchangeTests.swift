@@ -102,6 +102,24 @@ struct FileExchangeTests {
     #expect(!names.contains { $0.hasPrefix(".") }, "no draft is left: \(names)")
   }
 
+  @Test("On a hub with tokens an import needs a holder who may write: status 12 without")
+  func holder() async throws {
+    let space = try await hub()
+    let store = try await place.store("s", rows(0..<5, "v"))
+    #expect(try await place.run("export", store, place.file("out")).status == 0)
+    for (name, rights) in [("alice", "write"), ("bob", "read"), ("carol", "write")] {
+      #expect(try await place.run("token", "create", place.file("hub"), name, "--rights", rights).status == 0)
+    }
+    for options in [[], ["--holder", "bob"], ["--holder", "mallory"]] {
+      let refused = try await place.run(Workplace.tool, ["import", space, place.file("out")] + options, input: [])
+      #expect(refused.status == 12, "\(refused.messages)")
+    }
+    #expect(try await place.run("import", space, place.file("out"), "--holder", "alice").status == 0)
+    let other = try await place.run("import", space, place.file("out"), "--holder", "carol")
+    #expect(other.status == 1 && other.messages.contains("another holder"), "\(other.messages)")
+    #expect(try await place.run("import", store, place.file("out"), "--holder", "alice").status == 64)
+  }
+
   @Test("Killed at any moment, an import at the hub is finished by importing again", arguments: [5, 20, 60])
   func killed(milliseconds: Int) async throws {
     let space = try await hub()

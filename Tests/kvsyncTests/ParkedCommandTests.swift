@@ -38,6 +38,9 @@ import Testing
   func list() async throws {
     let path = try await parked()
     let text = try await place.run("parked", "list", path)
+    let status = try await place.run("status", path, "--json").object()
+    #expect(status["parkedCommits"] as? Int == 3 && status["parkedBytes"] as? Int == 24)
+    #expect(try await place.run("status", path).text.contains("3 commits"))
     #expect(text.status == 3 && text.lines == ["1\t1\t2\t15\ttoo large", "2\t2\t1\t3\tno", "3\t2\t1\t6\tno"])
     let objects = try await place.run("parked", "list", path, "--json").objects()
     #expect(objects.map { $0["version"] as? Int } == [1, 2, 3])

@@ -103,6 +103,53 @@ struct SyncTests {
     #expect(await hub.end() == 0)
   }
 
+  @Test("Another hub is refused with status 16 and what to do; with --adopt the store goes over, killed anywhere")
+  func adopt() async throws {
+    var seeded = SeededGenerator()
+    let home = try await Hub(place)
+    let store = try await place.store("s", rows(0..<3000, "home"))
+    let other = try await place.store("o", rows(2900..<3100, "other"))
+    #expect(try await sync(store, home).status == 0)
+    let foreign = try await Hub(place, directory: "foreign")
+    #expect(try await sync(other, foreign).status == 0)
+    for pending in [0, 1] {
+      if pending > 0 { try await place.run("put", store, "pending", "v") }
+      let refused = try await place.run("sync", store, foreign.url())
+      #expect(refused.status == 16 && refused.messages.contains("--adopt"), "\(refused.messages)")
+      #expect(refused.messages.contains("1 change stays pending") == (pending > 0), "\(refused.messages)")
+    }
+    #expect(try await place.run("sync", store, foreign.url(), "--adopt", "--dry-run").status == 64)
+    let before = try await place.run("dump", store).output
+    var kills = 0
+    var isAdopting = false
+    while true {
+      let killed = try place.start(["sync", store, foreign.url()] + (isAdopting ? [] : ["--adopt"]))
+      try await Task.sleep(for: .milliseconds(Int.random(in: 0..<120, using: &seeded)))
+      killed.kill(SIGKILL)
+      let status = await killed.wait().status
+      // What the store holds is there all along, whatever it is offered to.
+      #expect(try await place.run("get", store, "key/7").status == 0)
+      let standing = try await place.run("status", store, "--json").object()
+      if try #require(standing["adopting"] as? Bool) { isAdopting = true }
+      kills += 1
+      if status == 0 || kills == 8 { break }
+    }
+    let last = try await sync(store, foreign, "--adopt")
+    #expect(last.status == 0 && last.output.isEmpty == false, "\(last.messages)")
+    _ = try await sync(other, foreign)
+    _ = try await sync(store, foreign)
+    let dump = try await place.run("dump", store)
+    #expect(try await place.run("dump", other).output == dump.output)
+    #expect(dump.lines.count == 3101 && before != dump.output)
+    let standing = try await place.run("status", store, foreign.url(), "--json")
+    let hubVersion = try number("hubVersion", standing)
+    // One commit that was there; each row that was offered and what was pending once, but the 100 that were newer there.
+    #expect(hubVersion == 1 + 2900 + 1)
+    #expect(try await place.run("sync", store, home.url()).status == 16)
+    await home.end()
+    await foreign.end()
+  }
+
   @Test("plan and sync --dry-run say what sync then does, and change nothing")
   func plan() async throws {
     let hub = try await Hub(place)
@@ -293,7 +340,7 @@ struct SyncTests {
     try FileManager.default.removeItem(atPath: place.file("hub"))
     let empty = try await Hub(place)
     let outcome = try await sync(store, empty)
-    #expect(outcome.status == 1 && !outcome.messages.isEmpty, "\(outcome.status) \(outcome.messages)")
+    #expect(outcome.status == 16 && !outcome.messages.isEmpty, "\(outcome.status) \(outcome.messages)")
     #expect(try await place.run("ls", store).lines.count == 10)
     #expect(await empty.end() == 0)
   }

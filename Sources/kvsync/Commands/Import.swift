@@ -17,6 +17,10 @@ struct Import: ToolCommand {
       what the hub has decided, and what others wrote. Into a store: takes the
       hub's answer; what the hub has decided is pending no more.
 
+      On a hub with tokens say with --holder whose replica wrote the file: nobody but
+      its holder writes in a replica's name, by a file no more than by a session.
+      What the hub refuses is parked by the store that takes the answer.
+
       A file is checked as a whole before anything of it is used. Importing it
       twice, or after a sync, changes nothing; an import that was interrupted is
       finished by importing the file again.
@@ -30,6 +34,8 @@ struct Import: ToolCommand {
   @Option(
     help: ArgumentHelp("At a hub: write the answer to this file.", valueName: "file"), completion: .file())
   var answer: String?
+  @Option(help: ArgumentHelp("At a hub with tokens: whose replica wrote the file.", valueName: "holder"))
+  var holder: String?
   @Option(
     parsing: .singleValue,
     help: ArgumentHelp("In a store: how conflicts are resolved, POLICY or PREFIX=POLICY.", valueName: "policy"))
@@ -45,9 +51,10 @@ struct Import: ToolCommand {
 
   func execute() async throws -> ExitStatus {
     if let place = HubPlace(target) { return try await place.withStorage { try await atHub($0, place) } }
-    guard answer == nil else {
+    guard answer == nil, holder == nil else {
       throw Failure(
-        .usage, "--answer is for a hub: \(target) is a store", remedy: "Leave it out, or give HUBDIR/SPACE.")
+        .usage, "--\(answer == nil ? "holder" : "answer") is for a hub: \(target) is a store",
+        remedy: "Leave it out, or give HUBDIR/SPACE.")
     }
     var options = StoreOptions()
     options.store = target
@@ -70,7 +77,7 @@ struct Import: ToolCommand {
   private func atHub(_ storage: EmbeddedHubStorage, _ place: HubPlace) async throws -> ExitStatus {
     let bar = FileProgress("bytes")
     defer { bar.finish() }
-    let report = try await storage.importChanges(from: file, into: place.space) { bar.update($0, $1) }
+    let report = try await storage.importChanges(from: file, into: place.space, holder: holder) { bar.update($0, $1) }
     bar.finish()
     try print(report)
     guard let answer else { return .ok }
@@ -84,6 +91,7 @@ struct Import: ToolCommand {
       var text = "imported \(Amount.count(report.changes, "change")) in \(Amount.count(report.commits, "commit"))"
       if report.skippedCommits > 0 { text += ", \(Amount.count(report.skippedCommits)) commits were here already" }
       if report.stale > 0 { text += ", \(Amount.count(report.stale)) met newer changes and will be offered again" }
+      if report.refused > 0 { text += ", \(Amount.count(report.refused)) refused and will be parked" }
       Messages.write(text + "; the space is at version \(report.hubVersion)\n")
       return
     }
@@ -93,6 +101,7 @@ struct Import: ToolCommand {
     out.member("commits", report.commits)
     out.member("changes", report.changes)
     out.member("stale", report.stale)
+    out.member("refused", report.refused)
     out.member("skipped", report.skippedCommits)
     out.member("hubVersion", report.hubVersion)
     out.endObject()

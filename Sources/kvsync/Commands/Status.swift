@@ -125,6 +125,9 @@ struct Status: ToolCommand {
     out.member("lastError", standing.note?.errorMessage)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
     out.array(of: standing.note?.repairs ?? [])
+    out.member("parkedCommits", counters.parkedCommits)
+    out.member("parkedBytes", counters.parkedBytes)
+    out.member("adopting", counters.isAdopting)
     out.member("noteSeconds", standing.note.map { Double(standing.now - min(standing.now, $0.time)) / 1_000 })
     out.endObject()
   }
@@ -148,6 +151,10 @@ struct Status: ToolCommand {
     if let next = standing.nextTrySeconds { rows.append(("next try", "in \(seconds(next))")) }
     if let error = standing.note?.errorMessage { rows.append(("last error", error)) }
     rows.append(("unresolved conflicts", Amount.count(counters.unresolvedConflicts)))
+    rows.append(("parked", Amount.count(counters.parkedCommits, "commit")))
+    if counters.isAdopting {
+      rows.append(("adopting", "not all that is here has been offered to the new space yet: sync again"))
+    }
     for repair in standing.note?.repairs ?? [] {
       rows.append(("mended", "\(Amount.time(milliseconds: repair.time.milliseconds)): \(repair.sentence)"))
     }

@@ -30,6 +30,12 @@ struct Sync: ToolCommand {
       --policy may be given several times, and the longest prefix counts. The value
       that lost is kept: kvsync conflicts.
 
+      A store belongs to the space that it first synchronised with. Another one is
+      refused with status 16, whether anything is pending or not. With --adopt the
+      store goes over to it, once and for good: all that it holds is offered there,
+      what it had from the former space as well, and the policy decides about keys
+      that are there already. If that is cut short, run it again.
+
       kvsyncs:// connects with TLS, kvsync:// without and to this machine only. A
       token is never an argument, which everybody on the machine can read: it stands
       in a file or in the variable KVSYNC_TOKEN. With --continuous a token that has
@@ -58,13 +64,16 @@ struct Sync: ToolCommand {
     parsing: .singleValue,
     help: ArgumentHelp("How conflicts are resolved: POLICY or PREFIX=POLICY.", valueName: "policy"))
   var policy: [PolicyArgument] = []
-  @Flag(help: "Go on with another hub or space than before, pending changes included.") var adopt = false
+  @Flag(help: "Go over to this space if it is another one, with all that the store holds.") var adopt = false
   @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if push, pull {
       throw ValidationError("--push and --pull exclude each other; without both, both directions are used.")
+    }
+    if dryRun, adopt {
+      throw ValidationError("--dry-run changes nothing, and --adopt does for good: they exclude each other.")
     }
     if dryRun, continuous { throw ValidationError("--dry-run and --continuous exclude each other.") }
     if continuous, !budgetParts.isEmpty {
@@ -159,6 +168,7 @@ struct Sync: ToolCommand {
       out.member("conflicts", report.conflicts)
       out.member("reoffered", report.reoffered)
       out.member("parked", report.parked)
+      out.member("adoptedRows", report.adoptedRows)
       out.member("pending", pending)
       out.member("pendingBytes", counters.pendingBytes)
       out.member("remainingServerVersions", report.remainingServerVersions)
@@ -169,6 +179,9 @@ struct Sync: ToolCommand {
       out.member("changesPerSecond", Int(Amount.perSecond(changes, in: elapsed)))
       out.endObject()
     } else {
+      if report.adoptedRows > 0 {
+        out.append("adopted this space: \(Amount.count(report.adoptedRows, "row")) of the former one offered to it\n")
+      }
       let unsent = report.supersededChanges
       out.append("pushed \(Amount.count(report.pushedChanges, "change")) (\(Amount.bytes(report.pushedBytes))")
       out.append(unsent > 0 ? "; \(Amount.count(unsent)) superseded and not sent), " : "), ")

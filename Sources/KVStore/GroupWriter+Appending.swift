@@ -1,0 +1,197 @@
+// What a group appends: local commits, commits from elsewhere, and records of the store's own. Each goes into the block, into
+// the counters, and into the tail's transaction unless that is deferred.
+//
+// Invariant: applied again from the block, by `rebuild` or at recovery, a record comes to the same rows and counters.
+
+import KVLog
+import LMDB
+
+extension GroupWriter {
+  // MARK: Local commits
+
+  /// Opens a local commit; changes follow, then `endCommit`.
+  func beginCommit(time: HybridTime? = nil, flags: CommitFlags = []) {
+    let time = time ?? HybridClock.next(after: state.lastTime)
+    _ = builder.beginCommit(time: time, flags: flags)
+  }
+
+  func put(key: RawSpan, value: RawSpan) throws {
+    try StoreLimits.check(key: key)
+    try StoreLimits.check(value: value, key: key, commitBytes: builder.openCommitBytes)
+    hasValues = true
+    builder.append(key: key, value: value)
+    try putRow(key, value, isDeletion: false)
+  }
+
+  func delete(key: RawSpan) throws {
+    try StoreLimits.check(key: key)
+    try StoreLimits.check(value: RawSpan(), key: key, commitBytes: builder.openCommitBytes)
+    builder.appendDeletion(key: key)
+    try putRow(key, RawSpan(), isDeletion: true)
+  }
+
+  private func putRow(_ key: RawSpan, _ value: RawSpan, isDeletion: Bool) throws {
+    guard let header = builder.openHeader else { preconditionFailure("a change belongs to an open commit") }
+    // When the generation runs full, `withTail` applies the open commit again, this change with it.
+    try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
+  }
+
+  /// Closes the open commit and returns its version; a commit without changes leaves no trace and returns the version
+  /// of the commit before it.
+  @discardableResult
+  func endCommit() -> Version {
+    guard let header = builder.openHeader, builder.openChangeCount > 0 else {
+      builder.cancelCommit()
+      return state.version
+    }
+    var closed = header
+    closed.changeCount = builder.openChangeCount
+    let bytes = builder.openPayloadBytes
+    builder.endCommit()
+    state.committed(closed, bytes: bytes, digest: builder.digest)
+    needsSynchronize = needsSynchronize || requestIsDurable
+    return closed.version
+  }
+
+  // MARK: Commits and records from elsewhere
+
+  /// Appends a commit with the bytes that its origin wrote, without touching rows; returns it under its own version.
+  func append(core bytes: RawSpan, of header: CommitHeader, serverVersion: Version, payloadBytes: Int) -> CommitHeader {
+    hasValues = true
+    var own = header
+    own.version = builder.appendCommit(core: bytes, serverVersion: serverVersion)
+    own.serverVersion = serverVersion
+    state.committed(own, bytes: payloadBytes, digest: builder.digest)
+    needsSynchronize = true
+    return own
+  }
+
+  /// Writes a row of a commit appended just before. `key` and `value` are bytes of that commit.
+  func putRow(_ key: RawSpan, _ value: RawSpan, isDeletion: Bool, of header: CommitHeader) throws {
+    try withTail { writer throws(LMDBError) in try applier.put(key, value, isDeletion, header, &writer) }
+  }
+
+  /// Appends a record of the store's own; durable with the group.
+  func append(_ record: some StoreRecord) throws {
+    let payload = record.encoded()
+    var after = state
+    try record.apply(to: &after)
+    builder.append(type(of: record).kind, payload: payload.bytes)
+    isPlain = false
+    // When the generation runs full, rebuilding applies the record; it comes to the same state.
+    state = after
+    needsSynchronize = true
+    let tables = generation.tables
+    try withTail { writer throws(LMDBError) in try record.write(payload.bytes, to: tables, &writer) }
+  }
+
+  func append(_ record: AcknowledgementRecord, durably: Bool) {
+    isPlain = false
+    builder.append(.acknowledgement, payload: record.encoded().bytes)
+    state.acknowledged(record)
+    needsSynchronize = needsSynchronize || durably
+  }
+
+  func append(_ record: SuccessionRecord) throws {
+    guard !record.steps.isEmpty else { return }
+    isPlain = false
+    builder.append(.succession, payload: record.encoded().bytes)
+    if isDeferring { state.succeeded(record) }
+    let before = state
+    var after = state
+    try withTail { writer throws(LMDBError) in try applier.apply(record, to: &writer, state: &after) }
+    if state == before { state = after }
+  }
+
+  func append(_ record: CursorRecord) {
+    isPlain = false
+    builder.append(.cursor, payload: record.encoded().bytes)
+    state.advanced(record)
+  }
+
+  func append(_ progress: ReplicaProgress) throws {
+    let payload = progress.encoded
+    builder.append(.progress, payload: payload.bytes)
+    addedProgress[progress.replica] = progress
+    let tables = generation.tables
+    try withTail { writer throws(LMDBError) in
+      try writer.putSealed(tables.state, key: Tables.progress(of: progress.replica).bytes, payload.bytes)
+    }
+    needsSynchronize = true
+  }
+
+  /// Notes that the author's commits through `version` are here. The log says so by itself.
+  func putKnown(_ version: Version, of author: Identity) throws {
+    addedAuthors[author] = version
+    let state = state
+    try withTail { writer throws(LMDBError) in try applier.put(known: version, of: author, in: state, &writer) }
+  }
+
+  /// The commits that follow have this origin.
+  func append(_ record: IncarnationRecord) throws {
+    isPlain = false
+    builder.append(.incarnation, payload: record.encoded().bytes)
+    addedAuthors[state.incarnation] = record.through
+    builder.origin = record.incarnation
+    var after = state
+    let before = state
+    if isDeferring { state.began(record) }
+    try withTail { writer throws(LMDBError) in try applier.apply(record, to: &writer, state: &after) }
+    if state == before { state = after }
+    needsSynchronize = true
+  }
+
+  func append(_ record: RollbackRecord) {
+    isPlain = false
+    builder.append(.rollback, payload: record.encoded().bytes)
+    state.rolledBack(record)
+    needsSynchronize = true
+  }
+
+  func append(_ record: AdoptionRecord) {
+    isPlain = false
+    builder.append(.adoption, payload: record.encoded().bytes)
+    state.adopting(record)
+    knownAuthors = [:]
+    addedAuthors = [:]
+    needsSynchronize = true
+  }
+
+  /// What the store held when it adopted its space is offered to that.
+  func appendAdopted() {
+    isPlain = false
+    builder.append(.adopted, payload: RawSpan())
+    state.isAdopting = false
+    needsSynchronize = true
+  }
+
+  /// Appends rows that the hub had at its version `serverVersion`, and writes them; returns the commit under its own version.
+  @discardableResult
+  func append(rows commit: CommitView, in bytes: RawSpan, serverVersion: Version) throws -> CommitHeader {
+    isPlain = false
+    let header = append(
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion,
+      payloadBytes: commit.payloadBytes)
+    var changes = ChangeCursor(commit)
+    var origins = RowOriginCursor(commit, in: bytes)
+    while let change = try changes.next(in: bytes) {
+      let own = header.ofRow(try origins.next(in: bytes))
+      try putRow(bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: own)
+    }
+    return header
+  }
+
+  func append(_ record: SubscriptionRecord) {
+    isPlain = false
+    builder.append(.subscription, payload: record.encoded().bytes)
+    state.subscribed(record)
+    needsSynchronize = true
+  }
+
+  func append(_ record: RestoredRecord) {
+    isPlain = false
+    builder.append(.restored, payload: record.encoded().bytes)
+    state.restored(through: record.through)
+    needsSynchronize = true
+  }
+}
