@@ -91,7 +91,7 @@ extension GroupWriter {
 
   /// Whether the hub was restored and has already got back, from somebody else, what is offered again here: the same rows, of
   /// the same time. What a replica offered again before the hub was restored is not told from its first form otherwise.
-  private func addsNothing(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+  func addsNothing(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
     guard !state.lineage.isEmpty, !commit.header.flags.isDisjoint(with: [.reoffer, .resolution]) else { return false }
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {

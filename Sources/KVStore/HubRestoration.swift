@@ -74,7 +74,9 @@ extension GroupWriter {
           outcome.declined.append(commit.header.version)
           return
         }
-        try admit(commit, in: bytes, serverVersion: commit.header.serverVersion)
+        if try !addsNothing(commit, in: bytes) {
+          try admit(commit, in: bytes, serverVersion: commit.header.serverVersion)
+        }
         progress.lastApplied = commit.header.originVersion
         marks.matched.insert(author)
         progress.digest = mark
