@@ -104,8 +104,8 @@ let package = Package(
       name: "StoreProcess", dependencies: ["KVStore", "KVLog", "TestSupport"], path: "Tests/StoreProcess",
       swiftSettings: settings),
     .executableTarget(
-      name: "Campaign", dependencies: ["KVStore", "KVReplicator", "TestSupport", "kvsync"], path: "Tests/Campaign",
-      swiftSettings: settings),
+      name: "Campaign", dependencies: ["KVStore", "KVLog", "KVReplicator", "TestSupport", "kvsync"],
+      path: "Tests/Campaign", swiftSettings: settings),
 
     tests(of: "LMDB", []),
     tests(of: "KVLog", []),
