@@ -118,7 +118,8 @@ extension ReplicaSession {
   /// The hub no longer has what follows on what is here.
   mutating func lapse() {
     phase = .lapsing
-    actions.append(.notify(.lapsed))
+    // Who has never pulled is new.
+    if state.cursor?.version ?? 0 > 0 { actions.append(.notify(.lapsed)) }
     actions.append(.lapse)
   }
 

@@ -31,6 +31,7 @@ private final class Replica: Sendable {
   private let replicator: Replicator
   private let writes: Writes
   private let isWriting = Atomic(true)
+  private let isWhole = Atomic(false)
   private let hasStopped = DispatchSemaphore(value: 0)
   private let ledger: Ledger
   private let first: Int
@@ -85,6 +86,10 @@ private final class Replica: Sendable {
       } catch {
         fail("its replicator ended: \(error)")
       }
+    }
+    Task {
+      try await replicator.caughtUp()
+      isWhole.store(true, ordering: .relaxed)
     }
     while let line = await nextLine() {
       switch line {
@@ -171,6 +176,8 @@ private final class Replica: Sendable {
   private func look() {
     while true {
       usleep(5_000)
+      // What a new replica is brought up with comes in key order: it is whole when it has caught up.
+      guard isWhole.load(ordering: .relaxed) else { continue }
       let halves = try? store.read { snapshot in
         try Run.names.first { name in
           try Self.number(snapshot.value(for: "left/\(name)")) != Self.number(snapshot.value(for: "right/\(name)"))
