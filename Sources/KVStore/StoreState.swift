@@ -200,7 +200,9 @@ package struct StoreState: Sendable, Equatable {
     subscription.forget()
     received = 0
     receivedPart = 0
-    holdUntil = record.head.version
+    // The cursor passes the head with the first page of what is there: all pages are waited for.
+    holdUntil = 0
+    isHeldForLoad = record.head.version > 0
     restoredThrough = 0
     restoreThrough = 0
     lowestRollback = .max
