@@ -70,6 +70,7 @@ extension ReplicaSession {
       return violation("it goes on with other keys than are here")
     }
     pull.covered = welcome.covered
+    pull.hasLapsed = configuration.mode.contains(.pull) && welcome.covered != state.covered
     pull.missing = state.missing.union(state.covered).subtracting(welcome.covered)
     goOn(from: welcome)
   }
@@ -176,8 +177,7 @@ extension ReplicaSession {
   /// What a hub lost that was restored comes first; everything else would be judged without it.
   private mutating func begin() {
     guard state.isRestoring else {
-      let hasLapsed = configuration.mode.contains(.pull) && pull.covered != state.covered
-      return hasLapsed ? lapse() : open()
+      return pull.hasLapsed ? lapse() : open()
     }
     // What is brought back goes on where it was.
     if budget.isPausing { return leave() }

@@ -30,6 +30,8 @@ struct InboundFeed: Sendable {
   var missing = Coverage.none
   /// …and how many of them were applied.
   var pages: UInt32 = 0
+  /// The hub cannot go on with what is here.
+  var hasLapsed = false
   /// Live keys that came with them.
   var loadedKeys = 0
   /// Bytes the hub may still send; a feed may overdraw it.
@@ -118,8 +120,7 @@ extension ReplicaSession {
   /// The hub no longer has what follows on what is here.
   mutating func lapse() {
     phase = .lapsing
-    // Who has never pulled is new.
-    if state.cursor?.version ?? 0 > 0 { actions.append(.notify(.lapsed)) }
+    actions.append(.notify(.lapsed))
     actions.append(.lapse)
   }
 

@@ -63,6 +63,7 @@ import Testing
     let hub = try await bench.hub()
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
     let address = try hub.address()
+    _ = try await Replicator(b, hub: address).syncOnce(.pull)
     for round in 1...3 {
       try await a.put("round \(round)", for: "a/\(round)")
       let push = try await Replicator(a, hub: address).syncOnce(.push)

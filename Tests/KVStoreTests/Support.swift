@@ -48,6 +48,7 @@ struct Exchange {
 
   /// Sends one run; with `losesAcknowledgement` the replica never hears of it. Returns whether there was one.
   func push(_ replica: Store, losesAcknowledgement: Bool = false) async throws -> Bool {
+    try await cover(replica)
     let state = replica.replicaState()
     guard state.holdUntil == 0,
       var push = try PushReader(replica, history: history, tuning: tuning)
@@ -84,7 +85,17 @@ struct Exchange {
     return refusals
   }
 
+  /// Who comes first to the hub is fed everything from its beginning, commit by commit.
+  private func cover(_ replica: Store) async throws {
+    let state = replica.replicaState()
+    guard let missing = state.missing.intervals.first, state.cursor?.version ?? 0 == 0 else { return }
+    let start = Position(identity: hub.identity, version: 0, digest: .origin(of: hub.identity))
+    let nothing = SnapshotPage(position: start, applied: .max, interval: missing, record: [])
+    _ = try await replica.load(nothing, policy: .remoteWins)
+  }
+
   func pull(_ replica: Store, policy: ConflictPolicy) async throws -> Bool {
+    try await cover(replica)
     let cursor = replica.replicaState().cursor?.version ?? 0
     guard let feed = try hub.feedSegment(after: cursor, excluding: replica.incarnation, maximumBytes: segmentBytes)
     else {
