@@ -190,13 +190,12 @@ import Testing
       switch message {
       case .hello:
         connection.establish(outboundFrameBytes: 1 << 20)
-        try await connection.send(
-          .welcome(
-            Welcome(
-              space: Identity(high: 9, low: 9),
-              head: Position(identity: Identity(high: 7, low: 7), version: 0, digest: .zero), lastApplied: 0,
-              appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
-          ))
+        var welcome = Welcome(
+          space: Identity(high: 9, low: 9),
+          head: Position(identity: Identity(high: 7, low: 7), version: 0, digest: .zero), lastApplied: 0,
+          appliedDigest: .origin(of: store.identity), common: .start(of: .zero), unconfirmed: [], retentionFloor: 0)
+        welcome.covered = store.replicaState().covered
+        try await connection.send(.welcome(welcome))
       case .ping(let number): try await connection.send(.pong(number))
       default: break
       }
