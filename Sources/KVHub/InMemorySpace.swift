@@ -63,6 +63,13 @@ final class InMemorySpace: HubSpace {
     state = Mutex(State(epoch: epoch, digests: [.origin(of: epoch)]))
   }
 
+  /// What a copy of the space made now would be.
+  init(copying space: InMemorySpace) {
+    var copy = space.state.withLock { $0 }
+    copy.waiters = []
+    state = Mutex(copy)
+  }
+
   // MARK: Reading
 
   func head() -> Position {
@@ -248,11 +255,15 @@ final class InMemorySpace: HubSpace {
 
 extension InMemorySpace {
   func beginEpoch(after epoch: Identity, through version: Version) {
+    beginEpoch(after: epoch, through: version, as: .random())
+  }
+
+  func beginEpoch(after epoch: Identity, through version: Version, as next: Identity) {
     state.withLock { state in
       guard state.epoch == epoch else { return }
       state.formerEpochs.append(
         Epoch(position: Position(identity: epoch, version: version, digest: .zero), until: state.head))
-      state.epoch = .random()
+      state.epoch = next
     }
   }
 

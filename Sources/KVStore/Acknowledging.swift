@@ -23,7 +23,7 @@ extension Store {
       let (outcome, rest) = try await perform { [self, left] group in
         try group.checkLease(token)
         try group.checkHub(epoch)
-        return try Acknowledging(store: self, group: group).record(left, epoch: epoch)
+        return try Acknowledging(log: self, group: group).record(left, epoch: epoch)
       }
       total.reoffered += outcome.reoffered
       total.holdUntil = max(total.holdUntil, outcome.holdUntil)
@@ -35,16 +35,16 @@ extension Store {
 }
 
 /// An acknowledgement, with what is known here of the versions that it covers.
-private struct Decided: Sendable {
+struct Decided: Sendable {
   var acknowledgement: Acknowledgement
   var digest: Digest
   var localChanges: Int
   var localBytes: Int
 }
 
-private struct Acknowledging {
-  let store: Store
-  let group: GroupWriter
+struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
+  let log: Log
+  let group: Group
 
   /// What the exceptions lead to, as far as one block takes it.
   private struct Consequences {
@@ -64,7 +64,7 @@ private struct Acknowledging {
       throw StoreError(
         .replication,
         "an acknowledgement covers \(decided.localChanges) changes, and only \(group.state.pendingChanges) are pending.",
-        path: store.path)
+        path: group.path)
     }
     let consequences = try consequences(of: ack.exceptions)
     var part = decided
@@ -94,21 +94,22 @@ private struct Acknowledging {
 
   /// The acknowledgement as it would be if the hub had decided only through a version before.
   private func part(of decided: Decided, through version: Version) throws -> Decided {
-    guard let digest = try store.digest(at: version) else {
-      throw StoreError(
-        .replication, "the log no longer has version \(version), which the hub decided just now.", path: store.path)
-    }
-    let counts = try store.localChanges(after: group.state.shipped, through: version)
+    let counts = try log.localChanges(after: group.state.shipped, through: version, group.published)
     var part = decided
     part.acknowledgement.through = version
-    part.digest = digest
+    part.digest = try log.withStream(after: version - 1, through: group.published.position) { stream in
+      _ = try stream.next(through: group.published.position) { _, _ in true }
+      return try stream.digest
+    }
     (part.localChanges, part.localBytes) = (counts.changes, counts.bytes)
     return part
   }
 
   private func consequences(of exceptions: [CommitException]) throws -> Consequences {
     var consequences = Consequences()
-    for exception in exceptions where exception.version > group.state.shipped {
+    // A hub that was restored tells again what was decided, and recorded here, a long time ago.
+    let decided = max(group.state.shipped, group.state.acknowledged)
+    for exception in exceptions where exception.version > decided {
       if consequences.bytes >= StoreLimits.feedBytes { return consequences }
       switch exception.reason {
       case .stale(let hubVersion):
@@ -161,18 +162,18 @@ private struct Acknowledging {
 
   // MARK: Refused
 
-  /// nil: everything in it has lost a conflict.
+  /// nil: everything in it has lost a conflict, or it is parked: a hub that was restored refuses it once more.
   private func park(
     _ version: Version, _ code: UInt16, _ reason: String, _ blockBytes: inout Int
   ) throws -> ParkedRecord? {
+    guard try !group.isParked(version) else { return nil }
     let record = try withCommit(version) { entry, bytes -> [UInt8]? in
       guard version <= group.state.voidThrough else { return bytes.extracting(entry.record).copied() }
       var kept: [Range<Int>] = []
       var changes = ChangeCursor(entry.view)
       while let change = try changes.next(in: bytes) {
         let key = bytes.extracting(change.key).copied()
-        let voidThrough = try group.withEntry(\.voids, key) { $0.load(UInt64.self, at: 0) } ?? 0
-        if voidThrough < version {
+        if try group.voidThrough(of: key) < version {
           kept.append(change.key.lowerBound - ChangeEncoding.headerByteCount..<change.value.upperBound)
         }
       }
@@ -183,7 +184,7 @@ private struct Acknowledging {
     guard let record else { return nil }
     blockBytes += record.count
     return try ParkedRecord(
-      version: version, time: HybridClock.next(after: group.state.lastTime), code: code, reason: reason,
+      version: version, time: group.now(), code: code, reason: reason,
       record: record)
   }
 
@@ -193,8 +194,8 @@ private struct Acknowledging {
     _ version: Version, _ body: (CommitStream.Entry, RawSpan) throws -> Result
   ) throws -> Result {
     var result: Result?
-    let limit = group.core.publication.state.position
-    try store.withStream(after: version - 1, through: limit) { stream in
+    let limit = group.published.position
+    try log.withStream(after: version - 1, through: limit) { stream in
       _ = try stream.next(through: limit) { entry, bytes in
         guard entry.header.version == version, group.state.isLocal(entry.header) else { return true }
         result = try body(entry, bytes)
@@ -203,7 +204,7 @@ private struct Acknowledging {
     }
     guard let result else {
       throw StoreError(
-        .replication, "the hub reports version \(version), which is not a commit of this store.", path: store.path)
+        .replication, "the hub reports version \(version), which is not a commit of this store.", path: group.path)
     }
     return result
   }

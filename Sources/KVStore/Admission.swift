@@ -18,7 +18,7 @@ package enum AdmissionError: Error, Hashable {
   case malformed(String)
 }
 
-extension GroupWriter {
+extension WriteGroup {
   func admit(
     _ push: PushSegment, from replica: Identity, confirmed: Version
   ) throws -> Acknowledgement {

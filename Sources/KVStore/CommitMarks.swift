@@ -21,7 +21,7 @@ final class CommitMarks: Sendable {
 
     func contains(_ mark: Digest) -> Bool { marks.contains(mark.low) }
 
-    fileprivate mutating func extend(_ stream: inout CommitStream, through limit: LogPosition) throws {
+    fileprivate mutating func extend(_ stream: inout some CommitReading, through limit: LogPosition) throws {
       while version < limit.version {
         let taken = try stream.next(through: limit) { entry, bytes in
           authors.insert(entry.header.origin)
@@ -38,18 +38,18 @@ final class CommitMarks: Sendable {
 
   /// The marks of the log's commits after `base`, or from further back.
   func with<Result>(
-    _ configuration: LogConfiguration, after base: Version, through limit: LogPosition,
+    _ log: some CommitLog, after base: Version, through limit: LogPosition,
     _ body: (inout Contents) throws -> Result
   ) throws -> Result {
     try contents.withLock { contents in
-      if base < contents.base || contents.version > limit.version {
+      // What was read so far may end before where the log begins by now.
+      if base < contents.base || contents.version > limit.version || contents.version < base {
         contents = Contents()
         contents.base = base
         contents.version = base
       }
       if contents.version < limit.version {
-        var stream = try CommitStream(configuration, after: contents.version, through: limit)
-        try contents.extend(&stream, through: limit)
+        try log.withStream(after: contents.version, through: limit) { try contents.extend(&$0, through: limit) }
       }
       return try body(&contents)
     }

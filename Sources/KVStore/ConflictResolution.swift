@@ -7,12 +7,12 @@
 
 import KVLog
 
-extension GroupWriter {
+extension WriteGroup {
   /// Decides each contest, records it, then what it leads to.
   func resolve(_ contests: inout [Contest], _ policy: ConflictPolicy) throws {
     var mergedRoom = StoreLimits.mergedBytes
     let bases = try mergeBases(of: contests.filter { !$0.isEqual && policy.effective(for: $0.key).wantsBase })
-    let now = HybridClock.next(after: state.lastTime)
+    let now = now()
     for index in contests.indices {
       decide(&contests[index], policy, bases, &mergedRoom)
       try append(ConflictRecord(contests[index], ordinal: UInt32(index), found: now))
@@ -29,7 +29,7 @@ extension GroupWriter {
     }
     for contest in contests {
       guard case .merged(let value) = contest.resolution else { continue }
-      if byteCountOfOpenCommit == nil { beginCommit(flags: .resolution) }
+      if byteCountOfOpenCommit == nil { beginCommit(time: nil, flags: .resolution) }
       try put(value, for: contest.key)
       succession.steps.append(.init(version: contest.local.version, successor: state.version + 1))
       if let bytes = byteCountOfOpenCommit, bytes > LogLimits.maximumCommitBytes / 2 { endCommit() }
@@ -45,7 +45,7 @@ extension GroupWriter {
   private func decide(
     _ contest: inout Contest, _ policy: ConflictPolicy, _ bases: [[UInt8]: MergeBase], _ mergedRoom: inout Int
   ) {
-    let localIsLater = contest.localIsLater(of: incarnation)
+    let localIsLater = contest.localIsLater(of: state.incarnation)
     let policy = policy.effective(for: contest.key)
     if contest.writer == .earlierSelf {
       contest.outcome = .identical

@@ -35,7 +35,7 @@ private struct Portion {
   var payloadBytes = 0
 }
 
-extension GroupWriter {
+extension WriteGroup {
   func apply(_ feed: CommitSegment, epoch: Identity, policy: ConflictPolicy) throws -> FeedOutcome {
     try checkHub(epoch)
     guard feed.after <= state.cursor else {
@@ -97,9 +97,22 @@ extension GroupWriter {
 
   private func logHas(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
     let mark = commit.mark(in: bytes)
-    return try core.marks.with(
-      core.log.configuration, after: core.log.firstVersion - 1, through: core.publication.state.position
-    ) { $0.contains(mark) }
+    guard try marks.with(log, after: log.floor(), through: published.position, { $0.contains(mark) }) else {
+      return false
+    }
+    return try !isHidden(commit, in: bytes)
+  }
+
+  /// Whether something that was not here has been applied since the hub was found to be restored, and comes before the
+  /// commit in the hub's order: then it has to be applied again, over that.
+  private func isHidden(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    var isHidden = false
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      guard !isHidden, let row = try row(of: bytes.extracting(change.key)) else { continue }
+      isHidden = row.serverVersion > 0 && row.version > state.restoreThrough
+    }
+    return isHidden
   }
 
   /// A store's history belongs to one hub.

@@ -198,7 +198,7 @@ final class Folder: Sendable {
   private func canGiveBack(_ core: StoreCore) throws -> Bool {
     let segments = try core.log.segments
     guard core.memory.retainedLogBytes < .max, segments.count > 1 else { return false }
-    return segments[1].firstVersion <= core.state.acknowledged + 1
+    return segments[1].firstVersion <= core.state.neededFrom
   }
 
   private func sleep(seconds: Double) {
@@ -236,7 +236,8 @@ final class Folder: Sendable {
       keepFrom = segment.firstVersion
       if bytes > retained, try !isYoung(segment, core) { break }
     }
-    let limit = min(keepFrom, folded.version, folded.acknowledged + 1)
+    // A store that has gone back to an older state of its hub needs more than what was folded says.
+    let limit = min(keepFrom, folded.version, folded.neededFrom, core.state.neededFrom)
     guard try core.log.truncate(before: limit) > 0 else { return }
     let first = try core.log.firstVersion
     while try core.index.sweepTombstones(before: first) || core.index.sweepSuccessions(before: first) {

@@ -17,10 +17,7 @@ extension Store {
   /// Begins a new epoch, if `epoch` is still the present one: of its history, only that through `version` is common with
   /// what somebody knows of it. Durable when it returns.
   package func beginEpoch(after epoch: Identity, through version: Version) async throws {
-    try await perform { group in
-      guard group.state.incarnation == epoch else { return }
-      try group.append(IncarnationRecord(incarnation: .random(), through: version))
-    }
+    try await perform { try $0.beginEpoch(.random(), after: epoch, through: version) }
   }
 
   /// The epochs before the present one, each with the version through which its history is surely this one.
@@ -35,12 +32,16 @@ extension Store {
   }
 }
 
-extension GroupWriter {
+extension WriteGroup {
+  func beginEpoch(_ next: Identity, after epoch: Identity, through version: Version) throws {
+    guard state.incarnation == epoch else { return }
+    try append(IncarnationRecord(incarnation: next, through: version))
+  }
+
   func restore(_ restoration: Restoration) throws -> RestorationOutcome {
-    let marks = core.marks
-    return try marks.with(
-      core.log.configuration, after: max(restoration.cursor, core.log.firstVersion - 1), through: published.position
-    ) { try restore(restoration, &$0) }
+    try marks.with(log, after: max(restoration.cursor, log.floor()), through: published.position) {
+      try restore(restoration, &$0)
+    }
   }
 
   private func restore(

@@ -107,7 +107,6 @@ extension GroupWriter {
 
   /// Nobody but this store has what the hub refused.
   private func isParked(_ serverVersion: Version, _ version: Version) throws -> Bool {
-    guard serverVersion == 0, state.parkedCommits > 0 else { return false }
-    return try withEntry(\.parked, ParkedRecord.identifier(version)) { _ in true } ?? false
+    try serverVersion == 0 && isParked(version)
   }
 }

@@ -73,31 +73,9 @@ package final class PushReader: Sendable {
       let start = max(after, state.acknowledged)
       guard state.hasPending, start < state.version else { return nil }
       let screen = CommitScreen(
-        snapshot: snapshot, coalesces: coalesces,
-        current: try current(after: start, state, snapshot),
-        voidThrough: state.voidThrough > state.acknowledged ? state.voidThrough : 0,
-        lostThrough: state.restoreThrough)
-      var push = PushSegment(
-        segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
-        cursor: state.cursor, localChanges: 0, localBytes: 0)
-      push.segment.records.reserveCapacity(maximumBytes)
-      var bytesRead = 0
-      try store.withStream(after: start, through: state.position) { stream in
-        while stream.version < state.version {
-          let taken = try stream.next(through: state.position) { entry, bytes in
-            guard state.isLocal(entry.header) else { return true }
-            if push.localChanges > 0, bytesRead >= tuning.pushReadBytes { return false }
-            let kept = try screen.kept(of: entry, in: bytes)
-            guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
-            bytesRead += entry.record.count
-            return true
-          }
-          if taken != .passed { break }
-        }
-        push.segment.through = stream.version
-        push.segment.digest = try stream.digest
-      }
-      return push.localChanges > 0 ? push : nil
+        rows: snapshot, state: state, history: history.withLock { $0 }, current: try current(after: start, state, snapshot))
+      return try store.push(
+        after: after, state, screen, maximumBytes: maximumBytes, readBytes: tuning.pushReadBytes)
     }
   }
 
@@ -122,10 +100,62 @@ package final class PushReader: Sendable {
   }
 }
 
+/// Where the newest change of a key is looked up.
+protocol RowLookup: AnyObject {
+  func row(of key: RawSpan) throws -> Row?
+  /// Local changes of the key up to this version are void; 0: none.
+  func voidThrough(of key: [UInt8]) throws -> Version
+}
+
+extension Snapshot: RowLookup {
+  func voidThrough(of key: [UInt8]) throws -> Version {
+    try bytes(\.voids, key).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
+  }
+}
+
+extension CommitLog {
+  /// The next run of pending commits after `after`, as `screen` has them, which was made of the same state.
+  func push(
+    after: Version, _ state: StoreState, _ screen: CommitScreen<some RowLookup>, maximumBytes: Int, readBytes: Int
+  ) throws -> PushSegment? {
+    let start = max(after, state.acknowledged)
+    guard state.hasPending, start < state.version else { return nil }
+    var push = PushSegment(
+      segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
+      cursor: state.cursor, localChanges: 0, localBytes: 0)
+    push.segment.records.reserveCapacity(maximumBytes)
+    var bytesRead = 0
+    try withStream(after: start, through: state.position) { stream in
+      while stream.version < state.version {
+        let taken = try stream.next(through: state.position) { entry, bytes in
+          guard state.isLocal(entry.header) else { return true }
+          if push.localChanges > 0, bytesRead >= readBytes { return false }
+          let kept = try screen.kept(of: entry, in: bytes)
+          guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
+          bytesRead += entry.record.count
+          return true
+        }
+        if taken != .passed { break }
+      }
+      push.segment.through = stream.version
+      push.segment.digest = try stream.digest
+    }
+    return push.localChanges > 0 ? push : nil
+  }
+}
+
+/// What of a pending commit travels.
+enum KeptChanges {
+  case all
+  case none
+  /// The changes that are not void, as they lie in the bytes.
+  case some([Range<Int>])
+}
+
 /// Decides what of a pending commit travels. A class, because a closure for each commit captures it: a structure would be
 /// copied with all that it refers to.
-private final class CommitScreen {
-  private let snapshot: Snapshot
+final class CommitScreen<Rows: RowLookup> {
+  private let rows: Rows
   private let coalesces: Bool
   private let current: CurrentVersions?
   /// No change beyond this version is void.
@@ -133,24 +163,15 @@ private final class CommitScreen {
   /// What a restored hub had lost is not beyond this version.
   private let lostThrough: Version
 
-  init(
-    snapshot: Snapshot, coalesces: Bool, current: CurrentVersions?, voidThrough: Version, lostThrough: Version
-  ) {
-    self.snapshot = snapshot
-    self.coalesces = coalesces
+  init(rows: Rows, state: StoreState, history: ShippedHistory, current: CurrentVersions?) {
+    self.rows = rows
+    coalesces = history == .latest
     self.current = current
-    self.voidThrough = voidThrough
-    self.lostThrough = lostThrough
+    voidThrough = state.voidThrough > state.acknowledged ? state.voidThrough : 0
+    lostThrough = state.restoreThrough
   }
 
-  enum Kept {
-    case all
-    case none
-    /// The changes that are not void, as they lie in the bytes.
-    case some([Range<Int>])
-  }
-
-  func kept(of entry: CommitStream.Entry, in bytes: RawSpan) throws -> Kept {
+  func kept(of entry: CommitStream.Entry, in bytes: RawSpan) throws -> KeptChanges {
     let version = entry.header.version
     if coalesces {
       if let current, current.covers(version) {
@@ -167,14 +188,14 @@ private final class CommitScreen {
     var changes = ChangeCursor(entry.view)
     while let change = try changes.next(in: bytes) {
       let key = bytes.extracting(change.key)
-      guard let row = try snapshot.row(of: key) else { return true }
+      guard let row = try rows.row(of: key) else { return true }
       if row.version <= entry.header.version { return true }
       if row.serverVersion > 0, try !isVoid(key, entry.header.version) { return true }
     }
     return false
   }
 
-  private func notVoid(_ entry: CommitStream.Entry, in bytes: RawSpan) throws -> Kept {
+  private func notVoid(_ entry: CommitStream.Entry, in bytes: RawSpan) throws -> KeptChanges {
     var kept: [Range<Int>] = []
     var changes = ChangeCursor(entry.view)
     while let change = try changes.next(in: bytes) {
@@ -186,12 +207,11 @@ private final class CommitScreen {
   }
 
   private func isVoid(_ key: RawSpan, _ version: Version) throws -> Bool {
-    if version <= lostThrough, let row = try snapshot.row(of: key), row.serverVersion > 0, row.version > version {
+    if version <= lostThrough, let row = try rows.row(of: key), row.serverVersion > 0, row.version > version {
       return true
     }
     guard version <= voidThrough else { return false }
-    let voidThrough = try snapshot.bytes(\.voids, key.copied()).map { $0.bytes.load(UInt64.self, at: 0) } ?? 0
-    return version <= voidThrough
+    return try version <= rows.voidThrough(of: key.copied())
   }
 }
 
@@ -199,7 +219,7 @@ extension PushSegment {
   /// Takes a local commit in, or what is kept of it; false when it does not fit behind what is there. What a former
   /// incarnation wrote is pushed as of the present one: under the former one the hub has other commits.
   fileprivate mutating func append(
-    _ entry: CommitStream.Entry, _ kept: CommitScreen.Kept, in bytes: RawSpan, as incarnation: Identity,
+    _ entry: CommitStream.Entry, _ kept: KeptChanges, in bytes: RawSpan, as incarnation: Identity,
     _ maximumBytes: Int
   ) -> Bool {
     if case .none = kept {

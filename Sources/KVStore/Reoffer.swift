@@ -7,7 +7,7 @@ struct Reoffer {
   private var changes: [(key: [UInt8], value: [UInt8]?)] = []
 
   /// nil when nothing of the commit is current any more.
-  init?(current entry: CommitStream.Entry, in bytes: RawSpan, _ group: GroupWriter) throws {
+  init?(current entry: CommitStream.Entry, in bytes: RawSpan, _ group: some WriteGroup) throws {
     time = entry.header.time
     var cursor = ChangeCursor(entry.view)
     while let change = try cursor.next(in: bytes) {
@@ -29,7 +29,7 @@ struct Reoffer {
 
   /// Gives the version of the commit that it becomes.
   @discardableResult
-  func append(to group: GroupWriter) throws -> Version {
+  func append(to group: some WriteGroup) throws -> Version {
     group.beginCommit(time: time, flags: .reoffer)
     for (key, value) in changes {
       if let value {

@@ -37,6 +37,22 @@ package struct ReplicaState: Sendable, Equatable {
   package var firstLogVersion: Version
 }
 
+extension ReplicaState {
+  init(_ state: StoreState, firstLogVersion: Version) {
+    self.init(
+      identity: state.incarnation,
+      local: Position(identity: state.incarnation, version: state.version, digest: state.position.digest),
+      acknowledgedVersion: state.acknowledged, shipped: state.shipped, shippedDigest: state.shippedDigest,
+      cursor: state.hubEpoch == .zero
+        ? nil : Position(identity: state.hubEpoch, version: state.cursor, digest: state.cursorDigest),
+      holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
+      hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
+      covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
+      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
+      pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
+  }
+}
+
 /// What recording an acknowledgement led to.
 package struct Acknowledged: Sendable, Equatable {
   /// Commits that were appended again because the hub found them stale.
@@ -55,18 +71,7 @@ package struct Acknowledged: Sendable, Equatable {
 
 extension Store {
   package func replicaState() -> ReplicaState {
-    let state = state
-    return ReplicaState(
-      identity: state.incarnation,
-      local: Position(identity: state.incarnation, version: state.version, digest: state.position.digest),
-      acknowledgedVersion: state.acknowledged, shipped: state.shipped, shippedDigest: state.shippedDigest,
-      cursor: state.hubEpoch == .zero
-        ? nil : Position(identity: state.hubEpoch, version: state.cursor, digest: state.cursorDigest),
-      holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
-      hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
-      covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
-      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
-      pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
+    ReplicaState(state, firstLogVersion: firstLogVersion)
   }
 
   private var firstLogVersion: Version {
@@ -92,45 +97,15 @@ extension Store {
 
   /// The mark of this store's commit of that version; nil: there is none, or the log no longer has it.
   package func commitMark(at version: Version) throws -> Digest? {
-    let state = state
-    guard version > 0, version <= state.version else { return nil }
-    var mark: Digest?
-    do {
-      try withStream(after: version - 1, through: state.position) { stream in
-        _ = try stream.next(through: state.position) { entry, bytes in
-          if state.isLocal(entry.header) { mark = entry.view.mark(in: bytes, as: state.incarnation) }
-          return true
-        }
-      }
-    } catch let error as LogError {
+    do { return try commitMark(at: version, state) } catch let error as LogError {
       if case .expired = error.kind { return nil }
       throw StoreError(error, path: path)
     }
-    return mark
   }
 
   /// Local changes, and their bytes, of the versions in (after, through].
   package func localChanges(after: Version, through: Version) throws -> (changes: Int, bytes: Int) {
-    let state = state
-    var counts = (changes: 0, bytes: 0)
-    // What is acknowledged already counts no more; commits pulled while nothing was pending lie there too.
-    let start = max(after, state.acknowledged)
-    guard start < through else { return counts }
-    try published {
-      try withStream(after: start, through: state.position) { stream in
-        while stream.version < through {
-          let taken = try stream.next(through: state.position) { entry, _ in
-            if state.isLocal(entry.header) {
-              counts.changes += entry.header.changeCount
-              counts.bytes += entry.payloadBytes
-            }
-            return true
-          }
-          if taken != .passed { break }
-        }
-      }
-    }
-    return counts
+    try published { try localChanges(after: after, through: through, state) }
   }
 
   /// The next run of pending commits after `after`, as ``PushReader`` reads it; for one run only.

@@ -173,8 +173,8 @@ package struct StoreState: Sendable, Equatable {
     cursor = record.cursor.version
     cursorDigest = record.cursor.digest
     hubPositions.drop(from: cursor + 1)
-    // What was waited for may be among what the hub has lost.
-    holdUntil = 0
+    // The version that re-offers wait for may be one that the hub has lost, and never comes.
+    if record.isRestoring || cursor < received || record.shipped < shipped { holdUntil = 0 }
     if cursor < received {
       received = cursor
       receivedPart = 0
@@ -222,6 +222,9 @@ package struct StoreState: Sendable, Equatable {
 
   /// Whether there is something to be brought back to a hub that was restored.
   var isRestoring: Bool { restoredThrough < restoreThrough }
+
+  /// The first version that the log must not lose: what is pending, and what a restored hub has yet to be brought.
+  var neededFrom: Version { (isRestoring ? min(acknowledged, restoredThrough) : acknowledged) + 1 }
 
   mutating func succeeded(_ record: SuccessionRecord) {
     for step in record.steps { lastSuccessor = max(lastSuccessor, step.successor) }

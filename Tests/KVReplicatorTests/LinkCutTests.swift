@@ -38,6 +38,7 @@ private struct Scene {
     configuration.segmentBytes = 256
     configuration.windowBytes = 1_024
     let link = SimulatedLink(configuration, hubWindowBytes: 1_024, store: store)
+    try link.connect()
     func advance() throws -> Bool {
       let steps: [SimulatedLink.Step] = [
         .workAtHub, .answerHub, .deliverToHub, .workAtReplica, .answerReplica, .deliverToReplica,
@@ -54,7 +55,7 @@ private struct Scene {
     let messages = link.delivered
     if !isComplete { link.cut(reachingHub: reachingHub) }
     while try advance() {}
-    link.close()
+    try link.close()
     while try advance() {}
     return (link, isComplete, messages)
   }
@@ -64,7 +65,7 @@ private struct Scene {
     let everything = try space.feed(FeedRequest(after: 0, excluding: .zero), maximumBytes: .max)
     var rows: [[UInt8]: [UInt8]?] = [:]
     var seen: Set<Version> = []
-    for commit in try ModelStore.commits(in: everything?.records ?? []).map(\.commit) {
+    for commit in try ModelStore.commits(in: everything?.records ?? []) {
       for change in commit.changes { rows[change.key] = change.value }
       if commit.origin == store.identity {
         #expect(seen.insert(commit.originVersion).inserted, "commit \(commit.originVersion) was applied twice")

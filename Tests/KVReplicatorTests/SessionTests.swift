@@ -29,7 +29,7 @@ private struct Script {
     var configuration = ReplicaSession.Configuration(space: "space", mode: mode, isLive: isLive)
     configuration.windowBytes = windowBytes
     configuration.segmentBytes = segmentBytes
-    session = ReplicaSession(configuration, state: store.state)
+    session = ReplicaSession(configuration, state: store.replicaState)
     tell(.connected)
   }
 
@@ -41,7 +41,7 @@ private struct Script {
         if socketTakesAll, case .push(let push) = message { unsent += push.chargedBytes }
       case .end(let error): ending = .some(error)
       case .establish, .notify, .beginAgain, .fail: break
-      case .rollBack(let cursor, let space, let shipped, _) where store.epoch == .zero:
+      case .rollBack(let cursor, let space, let shipped, _) where store.state.hubEpoch == .zero:
         store.follow(cursor, in: space, shipped: shipped)
         isBound = true
       default: work.append(action)
@@ -49,7 +49,7 @@ private struct Script {
     }
     if isBound {
       isBound = false
-      tell(.rolledBack(store.state))
+      tell(.rolledBack(store.replicaState))
     }
     if unsent > 0 {
       let bytes = unsent
@@ -70,8 +70,8 @@ private struct Script {
     while count < limit, let index = work.firstIndex(where: { if case .readPush = $0 { true } else { false } }) {
       guard case .readPush(let after, let maximumBytes) = work.remove(at: index) else { return }
       count += 1
-      let state = store.state
-      tell(.pushRead(store.pushSegment(after: after, maximumBytes: maximumBytes), state: state))
+      let state = store.replicaState
+      tell(.pushRead(store.nextPush(after: after, maximumBytes: maximumBytes), state: state))
     }
   }
 
@@ -81,8 +81,8 @@ private struct Script {
     guard case .acknowledge(let acknowledgement, let digest, let changes, _, let epoch) = work.remove(at: index) else {
       return
     }
-    let outcome = store.acknowledge(acknowledgement, digest: digest, localChanges: changes, epoch: epoch)
-    tell(.acknowledged(outcome, state: store.state))
+    let (outcome, _) = try store.acknowledge(acknowledgement, digest: digest, localChanges: changes, epoch: epoch)
+    tell(.acknowledged(outcome, state: store.replicaState))
   }
 
   var pushes: [Push] { sent.compactMap { if case .push(let push) = $0 { push } else { nil } } }
@@ -162,7 +162,7 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     script.tell(.received(feed(after: 0, through: 5)))
     let index = try #require(script.work.firstIndex { if case .apply = $0 { true } else { false } })
     guard case .apply(let run, let epoch) = script.work.remove(at: index) else { return }
-    script.tell(.applied(try script.store.apply(run, epoch: epoch), state: script.store.state))
+    script.tell(.applied(try script.store.apply(run, epoch: epoch).0, state: script.store.replicaState))
     script.answerReads()
     #expect(script.pushes.map(\.segment.through) == [1, 2, 3])
     #expect(script.pushes.last?.cursor == 5)
@@ -218,15 +218,15 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     }
     let shipped: (inout ModelStore) -> Void = { store in
       write(3)(&store)
-      _ = store.acknowledge(
-        Acknowledgement(through: 2, exceptions: [], head: 2), digest: store.digests[2], localChanges: 2,
+      _ = try! store.acknowledge(
+        Acknowledgement(through: 2, exceptions: [], head: 2), digest: store.digest(at: 2)!, localChanges: 2,
         epoch: Identity(high: 9, low: 9))
-      store.cursor = 2
+      store.state.cursor = 2
     }
     func resume(_ welcome: inout Welcome, _ store: ModelStore) {
       welcome.head.version = 2
       welcome.lastApplied = 2
-      welcome.appliedDigest = store.digests[2]
+      welcome.appliedDigest = store.digest(at: 2)!
       welcome.common.version = 2
     }
     #expect(code(shipped) { resume(&$0, $1) } == nil)
@@ -245,17 +245,18 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     func first(_ change: (inout Welcome) -> Void) -> ReplicaSession.Action? {
       var script = Script { store in
         write(3)(&store)
-        _ = store.acknowledge(
-          Acknowledgement(through: 2, exceptions: [], head: 2), digest: store.digests[2], localChanges: 2, epoch: epoch)
-        store.cursor = 2
-        store.space = epoch
+        _ = try! store.acknowledge(
+          Acknowledgement(through: 2, exceptions: [], head: 2), digest: store.digest(at: 2)!, localChanges: 2,
+          epoch: epoch)
+        store.state.cursor = 2
+        store.state.hubSpace = epoch
       }
       var welcome = script.welcome
       welcome.head.version = 2
       welcome.head.identity = epoch
       welcome.common = Position(identity: epoch, version: 2, digest: .zero)
       welcome.lastApplied = 2
-      welcome.appliedDigest = script.store.digests[2]
+      welcome.appliedDigest = script.store.digest(at: 2)!
       change(&welcome)
       script.tell(.received(.welcome(welcome)))
       return script.work.first
@@ -292,7 +293,7 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       var welcome = script.welcome
       welcome.head.version = 2
       welcome.lastApplied = 2
-      welcome.appliedDigest = isSame ? script.store.digests[2] : Digest(high: 6, low: 6)
+      welcome.appliedDigest = isSame ? script.store.digest(at: 2)! : Digest(high: 6, low: 6)
       script.tell(.received(.welcome(welcome)))
       guard case .readDigest(at: 2, .log) = script.work.removeFirst() else {
         throw Simulation.Failure("no digest is read")
@@ -301,7 +302,9 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       script.tell(.received(feed(after: 0, through: 2)))
       #expect(script.work.isEmpty)
       script.tell(
-        .digest(.init(log: script.store.digests[2], compared: script.store.digests[2]), localChanges: 2, localBytes: 0))
+        .digest(
+          .init(log: script.store.digest(at: 2)!, compared: script.store.digest(at: 2)!), localChanges: 2, localBytes: 0
+        ))
       guard isSame else {
         guard case .becomeNewIncarnation = script.work.first else { throw Simulation.Failure("it goes on as it was") }
         continue
@@ -350,8 +353,8 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     script.tell(.received(.welcome(script.welcome)))
     // A run that ends at version 2 is in flight.
     script.work = []
-    let push = script.store.pushSegment(after: 0, maximumBytes: 1 << 20)
-    script.tell(.pushRead(push, state: script.store.state))
+    let push = script.store.nextPush(after: 0, maximumBytes: 1 << 20)
+    script.tell(.pushRead(push, state: script.store.replicaState))
     script.tell(.received(message))
     #expect(script.code == .protocolViolation)
     guard case .refuse(let refusal)? = script.sent.last else {
@@ -424,8 +427,8 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
   func cursorOfPushOnly() throws {
     let script = Script { store in
       write(1)(&store)
-      _ = store.acknowledge(
-        Acknowledgement(through: 1, exceptions: [], head: 1), digest: store.digests[1], localChanges: 1,
+      _ = try! store.acknowledge(
+        Acknowledgement(through: 1, exceptions: [], head: 1), digest: store.digest(at: 1)!, localChanges: 1,
         epoch: Identity(high: 9, low: 9))
     }
     guard case .hello(let hello)? = script.sent.first else { throw Simulation.Failure("no hello") }

@@ -23,7 +23,7 @@ import Testing
       store.write([ModelStore.Change(key: [1], value: [1])], clock: 1)
       var configuration = ReplicaSession.Configuration(space: "space", mode: mode, isLive: true)
       configuration.stallLimit = stallLimit
-      session = ReplicaSession(configuration, state: store.state)
+      session = ReplicaSession(configuration, state: store.replicaState)
       tell(.connected)
       let welcome = Welcome(
         space: Identity(high: 9, low: 9),
@@ -32,10 +32,10 @@ import Testing
       tell(.received(.welcome(welcome)))
       // The space is new to the store.
       store.follow(.start(of: Identity(high: 9, low: 9)), in: Identity(high: 9, low: 9), shipped: 0)
-      tell(.rolledBack(store.state))
+      tell(.rolledBack(store.replicaState))
       if mode.contains(.push) {
-        tell(.pushRead(store.pushSegment(after: 0, maximumBytes: 1 << 20), state: store.state))
-        tell(.pushRead(nil, state: store.state))
+        tell(.pushRead(store.nextPush(after: 0, maximumBytes: 1 << 20), state: store.replicaState))
+        tell(.pushRead(nil, state: store.replicaState))
       }
     }
 

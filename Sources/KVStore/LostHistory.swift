@@ -1,0 +1,191 @@
+// What a store does when it and its hub no longer have the same history: the rules behind `Store+Incarnation.swift`, for any
+// log and any group of writes.
+//
+// Invariants
+// - What is pending again is what the log has of this store's commits that the hub lacks. The rows stand for the rest.
+// - A row that is offered again is this store's from then on, so that it is not offered twice.
+
+import KVLog
+
+/// What a store has of what a restored hub lacks.
+struct LostHistory: Sendable {
+  /// The hub has decided this store's commits through this version.
+  private let shipped: Version
+  /// The version after which the log begins.
+  private let first: Version
+  /// The hub's versions beyond this are looked for.
+  private let lowest: Version
+  /// Whether the hub has lost anything that this store knows. Of what it wrote, that is pending again, and the marks of what
+  /// was void in it are gone: what is void is told by the rows from then on (`StoreState.restoreThrough`).
+  private let isLoss: Bool
+  /// What is through this version came from the space that was left for the present one.
+  private let formerThrough: Version
+  /// What was acknowledged when the hub was found to be restored.
+  private let formerlyAcknowledged: Version
+  /// Whether some of what it lacks is in the rows only.
+  private let missesOwn: Bool
+  private var missesForeign = false
+  /// The hub's version of the first commit of somebody else in the log, and those that are recorded in parts.
+  private var firstForeign = Version.max
+  private var partial: Set<Version> = []
+  /// The versions of the pages of snapshots in the log: of what is in them, no commits are here.
+  private var pages: Set<Version> = []
+  /// Where the acknowledged version goes back to, and what is pending again thereby.
+  private let acknowledged: Version
+  private var changes = 0
+  private var bytes = 0
+
+  /// The hub has what is through `cursor` of its history, and decided this store's commits through `shipped`.
+  init(after cursor: Version, shipped: Version, _ state: StoreState, in log: some CommitLog) throws {
+    self.shipped = shipped
+    first = try log.floor()
+    let known = max(state.cursor, state.received)
+    // What a former incarnation had acknowledged is not this one's to push: it is brought back, if the hub lacks it.
+    let former = state.lineage.last?.through ?? 0
+    lowest = min(cursor, state.lowestRollback)
+    isLoss = known > cursor || shipped < state.shipped
+    formerThrough = state.formerThrough
+    formerlyAcknowledged = state.acknowledged
+    missesOwn = shipped < min(first, state.acknowledged)
+    acknowledged = min(state.acknowledged, max(shipped, former, first))
+    let start = isLoss ? max(first, formerThrough) : acknowledged
+    try log.withStream(after: start, through: state.position) { stream in
+      while stream.version < state.version {
+        let taken = try stream.next(through: state.position) { entry, _ in
+          note(entry, state)
+          return true
+        }
+        if taken != .passed { break }
+      }
+    }
+    // The first commit in a log that begins with the store's first version, or before its space was adopted, is the first
+    // that was pulled.
+    missesForeign =
+      known > cursor && (!partial.isEmpty || !pages.isEmpty || first > formerThrough && firstForeign > lowest + 1)
+  }
+
+  private mutating func note(_ entry: CommitStream.Entry, _ state: StoreState) {
+    let header = entry.header
+    if header.flags.contains(.rows) {
+      if header.version > formerThrough { pages.insert(header.version) }
+    } else if header.serverVersion > 0, header.version > formerThrough {
+      firstForeign = min(firstForeign, header.serverVersion)
+      if !header.flags.isDisjoint(with: [.partial, .excerpt]) { partial.insert(header.serverVersion) }
+    } else if header.version > acknowledged, header.version <= state.acknowledged, state.isLocal(header) {
+      changes += header.changeCount
+      bytes += entry.payloadBytes
+    }
+  }
+
+  var needsRows: Bool { missesOwn || missesForeign }
+
+  /// Whether the hub lacks the row, and the log does not have the commit that it is of.
+  func isInRowsOnly(_ row: Row) -> Bool {
+    if row.serverVersion == 0 { return row.version > shipped && row.version <= min(first, formerlyAcknowledged) }
+    let isOfPage = pages.contains(row.version)
+    return row.serverVersion > lowest && row.version > formerThrough && !(row.isTombstone && isOfPage)
+      && (row.serverVersion < firstForeign || partial.contains(row.serverVersion) || isOfPage)
+  }
+
+  /// `digest` is this log's where the hub has decided its commits.
+  func rollback(to cursor: Position, in space: Identity, digest: Digest, _ state: StoreState) -> RollbackRecord {
+    RollbackRecord(
+      space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
+      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss)
+  }
+}
+
+/// A row that is offered to a restored hub.
+struct OfferedRow: Sendable {
+  var key: [UInt8]
+  var version: Version
+  var time: HybridTime
+  var value: [UInt8]?
+  /// A change of this store, whoever waits for its receipt.
+  var isOwn: Bool
+}
+
+extension WriteGroup {
+  /// What the hub has under the present name is not what this store wrote. With `restores`, the hub may also lack what it
+  /// once confirmed.
+  func becomeNewIncarnation(_ incarnation: Identity, restores: Bool) throws {
+    let former = state
+    try append(IncarnationRecord(incarnation: incarnation, through: former.shipped))
+    guard restores else { return }
+    append(
+      RollbackRecord(
+        space: former.hubSpace,
+        cursor: Position(identity: former.hubEpoch, version: former.cursor, digest: former.cursorDigest), shipped: 0,
+        shippedDigest: state.shippedDigest, acknowledged: former.acknowledged, changes: 0, bytes: 0,
+        isRestoring: true))
+  }
+
+  /// Offers rows, deletions too, as commits of this store.
+  func offer(_ rows: [OfferedRow]) throws {
+    var succession = SuccessionRecord([])
+    for offered in rows {
+      // Written to meanwhile, it is offered as it is.
+      guard try row(of: offered.key.bytes)?.version == offered.version else { continue }
+      beginCommit(time: offered.time, flags: .reoffer)
+      if let value = offered.value {
+        try put(key: offered.key.bytes, value: value.bytes)
+      } else {
+        try delete(key: offered.key.bytes)
+      }
+      let version = endCommit()
+      if offered.isOwn { succession.steps.append(.init(version: offered.version, successor: version)) }
+    }
+    try append(succession)
+  }
+
+  /// The hub has again what it lost and `log` has through `version`, nil: all of it, but for the commits `declined`.
+  func recordRestored(through version: Version?, declined: [Version], from log: some CommitLog) throws {
+    for version in declined { try offerAgain(version, from: log) }
+    append(RestoredRecord(through: version ?? state.restoreThrough))
+  }
+
+  /// Offers what is still current of a commit in the log as a commit of this store.
+  private func offerAgain(_ version: Version, from log: some CommitLog) throws {
+    let limit = published.position
+    try log.withStream(after: version - 1, through: limit) { stream in
+      _ = try stream.next(through: limit) { entry, bytes in
+        guard entry.header.version == version else {
+          throw StoreError(.replication, "the hub declines version \(version), which is not here.", path: path)
+        }
+        if let successor = try Reoffer(current: entry, in: bytes, self)?.append(to: self) {
+          try append(SuccessionRecord([.init(version: version, successor: successor)]))
+        }
+        return true
+      }
+    }
+  }
+}
+
+extension CommitLog {
+  /// The next commits of others that are to be brought back to a restored hub; nil: that was all.
+  func restoration(_ state: StoreState, maximumBytes: Int) throws -> Restoration? {
+    guard state.isRestoring else { return nil }
+    let start = max(state.restoredThrough, state.formerThrough, try floor())
+    var restoration = Restoration(
+      segment: CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0),
+      cursor: state.cursor)
+    try withStream(after: start, through: state.position) { stream in
+      while stream.version < state.restoreThrough {
+        let taken = try stream.next(through: state.position) { entry, bytes in
+          let header = entry.header
+          let isForeign =
+            header.serverVersion > state.lowestRollback && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
+          guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
+          let size = restoration.segment.records.count + entry.record.count
+          if restoration.segment.changeCount > 0, size > maximumBytes { return false }
+          restoration.segment.records.append(bytes.extracting(entry.record))
+          restoration.segment.changeCount += header.changeCount
+          return true
+        }
+        if taken != .passed { break }
+      }
+      restoration.segment.through = stream.version
+    }
+    return restoration.segment.changeCount > 0 ? restoration : nil
+  }
+}

@@ -1,0 +1,66 @@
+// Many simulations, on as many threads as there are cores.
+
+import Foundation
+import Synchronization
+import TestSupport
+
+/// What a run of many seeds comes to.
+final class Campaign: Sendable {
+  struct Result {
+    var counts = RarePathCounts()
+    var seeds = 0
+    var events = 0
+    var failures: [(seed: UInt64, reason: String)] = []
+  }
+
+  private let seeds: [UInt64]
+  private let bug: DeliberateBug?
+  private let stopsAtFailure: Bool
+  private let result = Mutex(Result())
+  private let next = Atomic(0)
+  private let running = Atomic(0)
+
+  private init(_ seeds: [UInt64], _ bug: DeliberateBug?, _ stopsAtFailure: Bool) {
+    self.seeds = seeds
+    self.bug = bug
+    self.stopsAtFailure = stopsAtFailure
+  }
+
+  /// Runs the seeds, all of them or, one after the other, to the first that fails.
+  static func run(_ seeds: [UInt64], bug: DeliberateBug? = nil, stopsAtFailure: Bool = false) async -> Result {
+    let campaign = Campaign(seeds, bug, stopsAtFailure)
+    let threads = stopsAtFailure ? 1 : max(1, min(seeds.count, ProcessInfo.processInfo.activeProcessorCount))
+    campaign.running.store(threads, ordering: .relaxed)
+    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+      for _ in 0..<threads {
+        Thread.detachNewThread {
+          // Other tests watch clocks: they go first.
+          #if os(Linux)
+            _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
+          #endif
+          campaign.work()
+          let left = campaign.running.subtract(1, ordering: .acquiringAndReleasing).newValue
+          if left == 0 { continuation.resume() }
+        }
+      }
+    }
+    return campaign.result.withLock { $0 }
+  }
+
+  private func work() {
+    while true {
+      let index = next.add(1, ordering: .relaxed).oldValue
+      guard index < seeds.count else { return }
+      var simulation = Simulation(seed: seeds[index], bug: bug)
+      var reason: String?
+      do { try simulation.run() } catch { reason = "\(error)" }
+      result.withLock { result in
+        result.seeds += 1
+        result.events += simulation.events
+        result.counts.add(simulation.counts)
+        if let reason { result.failures.append((seeds[index], reason)) }
+      }
+      if reason != nil, stopsAtFailure { return }
+    }
+  }
+}

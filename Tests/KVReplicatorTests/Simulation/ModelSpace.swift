@@ -1,0 +1,124 @@
+// A hub's space on a model store: what `EmbeddedSpace` is on a store, with the same rules of admission and of what is
+// brought back. And what the simulator asks of any space: the same as a hub does, but at once.
+
+import KVLog
+import KVProtocol
+
+@testable import KVHub
+@testable import KVStore
+
+/// A space that answers without waiting, and of which copies can be made.
+protocol SimulatedSpace: HubSpace {
+  func admit(_ push: PushSegment, from replica: Identity, confirmed: Version) throws -> Acknowledgement
+  func restore(_ restoration: Restoration) throws -> RestorationOutcome
+  func beginEpoch(_ next: Identity, after epoch: Identity, through version: Version) throws
+  /// What a copy of its directory would be, opened by a hub that has just been started.
+  func copied() -> any SimulatedSpace
+}
+
+extension InMemorySpace: SimulatedSpace {
+  func beginEpoch(_ next: Identity, after epoch: Identity, through version: Version) {
+    beginEpoch(after: epoch, through: version, as: next)
+  }
+
+  func copied() -> any SimulatedSpace { InMemorySpace(copying: self) }
+}
+
+/// Sound to send: the simulation is one thread.
+final class ModelSpace: SimulatedSpace, @unchecked Sendable {
+  private(set) var store: ModelStore
+  /// What is wrong with the hub, so that the simulator finds it.
+  var bug: DeliberateBug?
+  private var admissions = 0
+
+  init(epoch: Identity) { store = ModelStore(identity: epoch) }
+
+  private init(_ store: ModelStore, _ bug: DeliberateBug?) {
+    self.store = store.reopened()
+    self.bug = bug
+  }
+
+  func copied() -> any SimulatedSpace { ModelSpace(store, bug) }
+
+  func head() -> Position {
+    Position(identity: store.identity, version: store.version, digest: store.state.position.digest)
+  }
+
+  func formerEpochs() -> [Position] {
+    store.state.lineage.map { Position(identity: $0.incarnation, version: $0.through, digest: .zero) }
+  }
+
+  func beginEpoch(_ next: Identity, after epoch: Identity, through version: Version) throws {
+    _ = try store.perform { try $0.beginEpoch(next, after: epoch, through: version) }
+  }
+
+  func beginEpoch(after epoch: Identity, through version: Version) async throws {
+    try beginEpoch(.random(), after: epoch, through: version)
+  }
+
+  func retentionFloor() -> Version { store.logFloor }
+
+  func digest(at version: Version) -> Digest? { store.digest(at: version) }
+
+  func owner(of replica: Identity, claimedBy principal: String?) -> String? { principal }
+
+  func progress(of replica: Identity) -> ReplicaProgress? { store.progress[replica] }
+
+  func admit(_ push: PushSegment, from replica: Identity, confirmed: Version) throws -> Acknowledgement {
+    admissions += 1
+    do {
+      let (acknowledgement, _) = try store.perform { group in
+        group.isBlind = bug == .admissionSkipped
+        group.forgetsProgress = bug == .progressForgotten && admissions % 4 == 0
+        return try group.admit(push, from: replica, confirmed: confirmed)
+      }
+      if bug == .tombstoneSweptEarly { store.sweepTombstones() }
+      return acknowledgement
+    } catch AdmissionError.gap(let expected) {
+      throw HubStorageError.gap(expected: expected)
+    }
+  }
+
+  func restore(_ restoration: Restoration) throws -> RestorationOutcome {
+    if bug == .restoredTwice { store = store.reopened() }
+    return try store.perform { group in
+      group.hidesLog = bug == .restoredTwice
+      return try group.restore(restoration)
+    }.0
+  }
+
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
+  {
+    throw HubStorageError.failed("everything is fed here, and nothing loaded")
+  }
+
+  func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
+    let version = request.after
+    let end = min(request.through ?? store.version, store.version)
+    guard version < end else { return nil }
+    var feed = CommitSegment(after: version, through: version, digest: .zero, records: [], changeCount: 0)
+    try store.withStream(after: version, through: store.state.position) { stream in
+      while stream.version < end {
+        let taken = try stream.next(through: store.state.position) { entry, bytes in
+          guard entry.header.origin != request.replica else { return true }
+          if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
+          feed.records.append(bytes.extracting(entry.record))
+          feed.changeCount += entry.header.changeCount
+          return true
+        }
+        if taken != .passed { break }
+      }
+      feed.through = stream.version
+      feed.digest = stream.digest
+    }
+    return feed
+  }
+
+  func rows(after key: [UInt8]?, maximumBytes: Int) -> Rows {
+    Rows(version: store.version, digest: store.state.position.digest, rows: [], isLast: true)
+  }
+
+  func versions(of keys: [[UInt8]]) -> [Version?] { keys.map { store.rows[$0]?.row.version } }
+
+  func advance(beyond version: Version) async throws -> Version { store.version }
+}

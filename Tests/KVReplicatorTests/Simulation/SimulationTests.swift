@@ -1,0 +1,51 @@
+// The simulations that every run of the tests makes, and that they would find what is wrong.
+//
+// `KVSYNC_SEEDS` runs so many, `KVSYNC_SEED` repeats one and prints what happened in it. `tools/simulate` runs them in
+// release, which takes a tenth of the time.
+
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct SimulationTests {
+  @Test(
+    "Whatever is written, cut, delayed, lost, restored and copied: left in peace, all come to the same and nothing is lost"
+  )
+  func anything() async throws {
+    let result = await Campaign.run(SeededGenerator.seeds(20_000, from: 1))
+    for (seed, reason) in result.failures.sorted(by: { $0.seed < $1.seed }).prefix(3) {
+      let trace = Simulation.trace(of: seed)
+      print("what happened with KVSYNC_SEED=\(seed), to its end:")
+      print(trace.suffix(result.seeds == 1 ? trace.count : 200).joined(separator: "\n"))
+      Issue.record("KVSYNC_SEED=\(seed): \(reason)")
+    }
+    print("\(result.seeds) seeds, \(result.events) events, \(result.failures.count) failures")
+    for path in RarePath.allCases { print("  \(result.counts[path])\t\(path.rawValue)") }
+    for (seed, reason) in result.failures { print("  seed \(seed): \(reason)") }
+    // What a run of a few seeds does not meet says nothing.
+    guard result.seeds >= 10_000 else { return }
+    #expect(result.counts.missing.isEmpty, "never occurred: \(result.counts.missing.map(\.rawValue))")
+  }
+
+  @Test("One seed gives one history", arguments: [1, 2, 3, 5, 8] as [UInt64])
+  func repeats(seed: UInt64) {
+    #expect(Simulation.trace(of: seed) == Simulation.trace(of: seed))
+  }
+
+  @Test("A deliberate bug is found within a few seeds", arguments: DeliberateBug.allCases)
+  func finds(bug: DeliberateBug) async {
+    let seeds = (1...bug.foundWithin).map { UInt64($0) }
+    let result = await Campaign.run(seeds, bug: bug, stopsAtFailure: true)
+    print("\(bug): \(result.seeds) seeds: \(result.failures.first?.reason ?? "not found")")
+    #expect(!result.failures.isEmpty, "\(bug.rawValue): not found in \(result.seeds) seeds")
+  }
+}
+
+extension Simulation {
+  /// What happens with a seed.
+  fileprivate static func trace(of seed: UInt64) -> [String] {
+    var simulation = Simulation(seed: seed, isTracing: true)
+    do { try simulation.run() } catch { simulation.note { "FAILED: \(error)" } }
+    return simulation.trace?.lines ?? []
+  }
+}
