@@ -36,7 +36,9 @@ package final class MappedBlocks {
     for block in blocks {
       let start = block.range.lowerBound / page * page
       let end = (block.range.upperBound + page - 1) / page * page
-      if let last = parts.last, last.segment == block.segment, start <= last.range.upperBound, start >= last.range.lowerBound {
+      if let last = parts.last, last.segment == block.segment,
+        last.range.lowerBound...last.range.upperBound ~= start
+      {
         total += Int(max(end, last.range.upperBound) - last.range.upperBound)
         parts[parts.count - 1].range = last.range.lowerBound..<max(end, last.range.upperBound)
       } else {

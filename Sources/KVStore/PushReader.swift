@@ -73,7 +73,8 @@ package final class PushReader: Sendable {
       let start = max(after, state.acknowledged)
       guard state.hasPending, start < state.version else { return nil }
       let screen = CommitScreen(
-        rows: snapshot, state: state, history: history.withLock { $0 }, current: try current(after: start, state, snapshot))
+        rows: snapshot, state: state, history: history.withLock { $0 },
+        current: try current(after: start, state, snapshot))
       return try store.push(
         after: after, state, screen, maximumBytes: maximumBytes, readBytes: tuning.pushReadBytes)
     }

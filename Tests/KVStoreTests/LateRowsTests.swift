@@ -40,7 +40,9 @@ import Testing
     }
   }
 
-  @Test("Whoever reads sees all that was written before, at any time, small transactions and look-ups between", arguments: 0..<4)
+  @Test(
+    "Whoever reads sees all that was written before, at any time, small transactions and look-ups between",
+    arguments: 0..<4)
   func readsSeeEverything(run: Int) throws {
     var specimen = try Specimen(SeededGenerator("readsSeeEverything"))
     specimen.options.generationBytes = 1 << 20
@@ -67,7 +69,9 @@ import Testing
     #expect(report.keys == specimen.rows.count, "seed \(specimen.random.seed)")
   }
 
-  @Test("A crash loses no row that the tail lacked, be there few or so many that they fill a generation", arguments: [400, 36_000])
+  @Test(
+    "A crash loses no row that the tail lacked, be there few or so many that they fill a generation",
+    arguments: [400, 33_000])
   func crash(count: Int) throws {
     var specimen = try Specimen(SeededGenerator("crash"))
     let store = try Store.openBlocking(at: specimen.path, options: specimen.options)
@@ -75,7 +79,7 @@ import Testing
     let before = specimen.scratch.path("before")
     try FileManager.default.copyItem(atPath: specimen.path, toPath: before)
     let rows = specimen.rows
-    while specimen.rows.count - rows.count < count { try specimen.write(4_000, valueBytes: 1...20, to: store) }
+    while specimen.rows.count - rows.count < count { try specimen.write(4_000, valueBytes: 1...8, to: store) }
     let after = specimen.scratch.path("after")
     try FileManager.default.copyItem(atPath: specimen.path, toPath: after)
     // A view has what the log has.

@@ -69,7 +69,8 @@ public struct Report<Row: ReportedRow> {
     try text(further(rows)).write(toFile: markdown, atomically: true, encoding: .utf8)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    let file = JSONReport(machine: machine, scale: scale, rows: rows.flatMap { row in row.partNames.indices.map(row.json) })
+    let parts = rows.flatMap { row in row.partNames.indices.map(row.json) }
+    let file = JSONReport(machine: machine, scale: scale, rows: parts)
     try encoder.encode(file).write(to: URL(fileURLWithPath: json), options: .atomic)
   }
 

@@ -22,7 +22,7 @@ public struct TableOptions: ParsableArguments {
   var quick = false
   @Option(help: "Multiplies the sizes. Not the table unless it is 1.")
   var scale: Double?
-  @Option(help: "Where the data goes while measuring; a directory on the disk in question, with room for it (see tools/bench).")
+  @Option(help: "Where the data goes while measuring; a directory on the disk in question, with some 30 GB free.")
   var directory = NSTemporaryDirectory()
   @Option(help: "The file that gets the table as Markdown.")
   var markdown: String?

@@ -227,7 +227,8 @@ extension ModelStore {
     var wanted: [OfferedRow] = []
     if lost.needsRows {
       wanted = rows.filter { lost.isInRowsOnly($0.value.row) }.map { key, held in
-        OfferedRow(key: key, version: held.row.version, time: held.row.time, value: held.value,
+        OfferedRow(
+          key: key, version: held.row.version, time: held.row.time, value: held.value,
           isOwn: held.row.serverVersion == 0)
       }
       wanted.sort { $0.key.lexicographicallyPrecedes($1.key) }
