@@ -3,7 +3,8 @@
 // Invariants of a checked segment:
 // - It holds nothing but whole commits, in the order of their versions, all within (after, through].
 // - Every change in it can be parsed, and there are `changeCount` of them.
-// - A commit is whole and has changes: a part of one (`CommitFlags.partial`) has meaning in its own log only.
+// - A commit is whole and has changes: a part of one (`CommitFlags.partial`) and rows (`.rows`) have meaning in their own log
+//   only, and an excerpt (`.excerpt`) for who is fed it.
 // - A pushed commit was made by the replica that pushes it, and carries its version there.
 
 package import KVLog
@@ -39,7 +40,8 @@ extension CommitSegment {
         guard commit.header.version > last, commit.header.version <= through, isAllowed(commit.header) else {
           throw LogFormatError(.badVersion, at: record.payload.lowerBound)
         }
-        guard !commit.header.flags.contains(.partial) else {
+        let foreign: CommitFlags = kind == .feed ? [.partial, .rows] : [.partial, .rows, .excerpt]
+        guard commit.header.flags.isDisjoint(with: foreign) else {
           throw LogFormatError(.badFlags, at: record.payload.lowerBound)
         }
         // Nobody writes one, and a feed of them would not be cut where its bytes call for it.

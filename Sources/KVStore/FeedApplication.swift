@@ -57,7 +57,7 @@ extension WriteGroup {
       guard commit.header.version > last, commit.header.version <= feed.through else {
         throw LogFormatError(.badVersion, at: record.record.lowerBound)
       }
-      try commit.checkTravelling(at: record.record.lowerBound)
+      try commit.checkTravelling(at: record.record.lowerBound, asExcerpt: true)
       last = commit.header.version
       guard last > max(state.cursor, state.received), try !isKnown(commit, in: bytes) else { continue }
       outcome.isComplete = byteCount - start + contests.bytes < StoreLimits.feedBytes
@@ -212,8 +212,9 @@ extension WriteGroup {
 
 extension CommitView {
   /// What a commit must be to come from somewhere else; `offset` is where it lies.
-  func checkTravelling(at offset: Int) throws(LogFormatError) {
-    if header.flags.contains(.partial) { throw LogFormatError(.badFlags, at: offset) }
+  func checkTravelling(at offset: Int, asExcerpt: Bool = false) throws(LogFormatError) {
+    let foreign: CommitFlags = asExcerpt ? [.partial, .rows] : [.partial, .rows, .excerpt]
+    guard header.flags.isDisjoint(with: foreign) else { throw LogFormatError(.badFlags, at: offset) }
     if header.changeCount == 0 { throw LogFormatError(.badValue, at: offset) }
   }
 

@@ -390,6 +390,69 @@ import Testing
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `a snapshot has each row once, of one range after the other, and says what of a replica is in it`(
+    kind: StorageKind
+  ) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      let all = KeyInterval(from: [], end: nil)
+      let empty = try space.page(of: all, for: .zero, deletions: true, maximumBytes: 100)
+      #expect(try empty.record.isEmpty && empty.interval == all && empty.position == space.head())
+      var a = TestReplica()
+      for count in 100...199 { a.put("k\(count)", "v\(count)") }
+      for count in stride(from: 100, through: 199, by: 4) { a.commit([("k\(count)", nil)]) }
+      _ = try await space.admit(a.push(after: 0), from: a)
+      for deletions in [false, true] {
+        var rest: KeyInterval? = KeyInterval(from: Array("k110".utf8), end: Array("k190".utf8))
+        var found: [String] = []
+        while let interval = rest {
+          let page = try space.page(of: interval, for: a.identity, deletions: deletions, maximumBytes: 300)
+          try page.check()
+          #expect(try page.applied == a.version && page.position == space.head())
+          #expect(page.interval.from == interval.from)
+          let commit = try #require(try page.commit())
+          let bytes = page.record.bytes
+          var changes = ChangeCursor(commit)
+          var origins = RowOriginCursor(commit, in: bytes)
+          while let change = try changes.next(in: bytes) {
+            let origin = try origins.next(in: bytes)
+            #expect(origin.author == a.identity && origin.time.rawValue == origin.serverVersion)
+            found.append(
+              String(decoding: bytes.extracting(change.key).copied(), as: UTF8.self) + (change.isDeletion ? "-" : ""))
+          }
+          rest = page.interval.end == interval.end ? nil : KeyInterval(from: page.interval.end ?? [], end: interval.end)
+        }
+        let expected = (110..<190).compactMap { $0 % 4 == 0 ? deletions ? "k\($0)-" : nil : "k\($0)" }
+        #expect(found == expected)
+      }
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
+  func `a feed of some keys has excerpts of commits, and ends where it is to`(kind: StorageKind) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      a.commit([("a/1", "1"), ("b/1", "1")])
+      a.put("b/2", "2")
+      a.put("a/2", "2")
+      a.put("a/3", "3")
+      _ = try await space.admit(a.push(after: 0), from: a)
+      let some = Coverage(prefixes: [Array("a/".utf8)])
+      let feed = try #require(
+        try space.feed(FeedRequest(after: 0, through: 3, excluding: .zero, within: some), maximumBytes: 1 << 20))
+      #expect(feed.through == 3 && feed.changeCount == 2)
+      #expect(try feed.contents == ["1:a/1=1", "3:a/2=2"])
+      #expect(try feed.digest == space.digest(at: 3))
+      try feed.checkFed()
+      #expect(try space.feed(FeedRequest(after: 3, through: 3, excluding: .zero), maximumBytes: 100) == nil)
+      let nothing = try #require(
+        try space.feed(FeedRequest(after: 0, excluding: .zero, within: .none), maximumBytes: 100))
+      #expect(nothing.through == 4 && nothing.records.isEmpty)
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `rows come in key order, page by page, without the deleted ones`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let space = try await storage.space(named: "notes")

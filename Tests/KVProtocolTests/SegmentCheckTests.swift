@@ -52,6 +52,28 @@ import Testing
     }
   }
 
+  @Test func `rows are no commits that travel, and only a feed has excerpts`() throws {
+    var excerpt = segment()
+    var records = excerpt.records
+    // Flags lie behind a record's head, versions, origin, its version and the time.
+    records[8 + 48] |= UInt8(CommitFlags.excerpt.rawValue)
+    excerpt.records = records
+    try excerpt.checkFed()
+    #expect(throws: ProtocolError.self) { try excerpt.check(pushedBy: replica) }
+    #expect(throws: ProtocolError.self) { try excerpt.check(restoredBy: Identity(high: 5, low: 5)) }
+    var rows = RowsBuilder()
+    let key: [UInt8] = [1]
+    rows.append(
+      key: key.bytes, value: key.bytes, isDeletion: false,
+      RowOrigin(serverVersion: 1, time: HybridTime(rawValue: 1), author: replica))
+    let forged = CommitSegment(
+      after: 3, through: 4, digest: .zero,
+      records: rows.record(of: Position(identity: replica, version: 4, digest: .zero)), changeCount: 1)
+    #expect(throws: ProtocolError.self) { try forged.check(pushedBy: replica) }
+    #expect(throws: ProtocolError.self) { try forged.check(restoredBy: Identity(high: 5, low: 5)) }
+    #expect(throws: ProtocolError.self) { try forged.checkFed() }
+  }
+
   @Test func `a commit that claims to be a part of one, or that has no changes, does not pass`() throws {
     let whole = segment()
     var isFirst = true
