@@ -1,6 +1,7 @@
 // Parts of a space, and replicas that were away for too long, as processes and from the command line.
 
 import Foundation
+import KVStore
 import TestSupport
 import Testing
 
@@ -43,6 +44,39 @@ struct SnapshotCommandTests {
     #expect(try await place.run("scopes", "add", second).status == 64)
     #expect(try await place.run("scopes", "add", second, "--all").status == 0)
     #expect(try await sync(second, hub).status == 0)
+    let dump = try await place.run("dump", first).output
+    #expect(try await place.run("dump", second).output == dump)
+    #expect(await hub.end() == 0)
+  }
+
+  @Test("Away for longer than the hub keeps its log: told as a repair, what is pending stays, what was deleted is gone")
+  func lapsed() async throws {
+    let first = try await place.store("first", rows("key/", 20, "old"))
+    let second = try await place.store("second")
+    let hub = try await Hub(place, options: ["--retention", "0"])
+    #expect(try await sync(first, hub).status == 0)
+    #expect(try await number("pulled", sync(second, hub)) == 20)
+    try await place.run("put", second, "key/5", "pending")
+    try await place.run("rm", first, "key/1")
+    // Until the hub has let the segment go that the second store would need.
+    let log = place.file("hub/spaces/space/log")
+    let oldest = String(repeating: "0", count: 19) + "1.kvlog"
+    let value = [UInt8](repeating: 0x78, count: 4 << 20)
+    for round in 0..<12 where FileManager.default.fileExists(atPath: "\(log)/\(oldest)") {
+      let store = try await Store.open(at: first)
+      for number in 0..<8 { try await store.put(value + [UInt8(round)], for: "large/\(number)", durability: .relaxed) }
+      try await store.close()
+      #expect(try await sync(first, hub).status == 0)
+    }
+    #expect(!FileManager.default.fileExists(atPath: "\(log)/\(oldest)"))
+    let outcome = try await sync(second, hub)
+    let repairs = try #require(outcome.object()["repairs"] as? [[String: Any]])
+    #expect(outcome.status == 0 && repairs.map { $0["cause"] as? String } == ["lapsed"], "\(outcome.messages)")
+    #expect(try await place.run("status", second).text.contains("longer than the hub keeps"))
+    #expect(try await place.run("get", second, "key/1").status == 1)
+    #expect(try await place.run("get", second, "key/5").text == "pending")
+    #expect(try await sync(first, hub).status == 0)
+    #expect(try await place.run("get", first, "key/5").text == "pending")
     let dump = try await place.run("dump", first).output
     #expect(try await place.run("dump", second).output == dump)
     #expect(await hub.end() == 0)
