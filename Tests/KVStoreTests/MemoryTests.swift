@@ -9,7 +9,7 @@ import Testing
     /// `KVSYNC_ROWS` has the number of rows of the long run.
     @Test("Writing, scanning, counting, following, backing up and deleting take no more memory for four times the rows")
     func isFlat() async throws {
-      let many = Int(ProcessInfo.processInfo.environment["KVSYNC_ROWS"] ?? "") ?? 32_000
+      let many = Int(ProcessInfo.processInfo.environment["KVSYNC_ROWS"] ?? "") ?? 96_000
       // Enough of them to fill the largest transaction of the index.
       let few = many / 4
       let scratch = try Scratch()
@@ -31,9 +31,9 @@ import Testing
       for (operation, peak) in peaks.sorted(by: { $0.key < $1.key }) {
         let (before, after) = (try #require(peak[few]), try #require(peak[many]))
         print("\(operation): \(before) then \(after) bytes")
-        // The rows are 15 million bytes more, their keys alone two, 72 for each, when they are arrays. Of some batches or pages there are
-        // now two at a time and now three.
-        let noise = ["keys", "count", "delete"].contains(operation) ? max(3 << 19, (many - few) * 24) : 4 << 20
+        // The rows are 45 million bytes more, their keys alone five, 72 for each, when they are arrays. Of some batches or pages there
+        // are now two at a time and now three, and a busy machine folds larger generations.
+        let noise = max(4 << 20, (many - few) * 24)
         #expect(after - before < noise, "\(operation): \(before) then \(after) bytes")
         #expect(after < 20 << 20, "\(operation): \(after) bytes")
       }
