@@ -9,6 +9,8 @@ struct OutboundFeed: Sendable {
   var credit = 0
   /// What the replica has.
   var coverage = SentCoverage()
+  /// The replica's own commits go to it through this version.
+  var ownThrough: Version = 0
   /// Goes out once everything through its version has been fed.
   var page: SnapshotPage?
   /// Read from the storage through here.
@@ -93,9 +95,10 @@ extension HubSession {
           missing, for: replica, deletions: outbound.coverage.wantsDeletions, maximumBytes: outbound.segmentBytes))
     } else if outbound.page == nil || isFeedBehindPage {
       outbound.isReading = true
-      let request = FeedRequest(
+      var request = FeedRequest(
         after: outbound.readThrough, through: outbound.page?.position.version, excluding: replica,
         within: outbound.coverage.covered)
+      request.ownThrough = outbound.ownThrough
       actions.append(.read(request, maximumBytes: outbound.segmentBytes))
     }
   }

@@ -204,7 +204,7 @@ package struct HubSession: Sendable {
     guard let restoresAfter, restore.cursor <= restoresAfter else {
       return reject(.violation("a restore has no place here: nothing was lost that is not beyond its cursor"))
     }
-    do throws(ProtocolError) { try restore.segment.check(restoredBy: replica) } catch { return reject(error) }
+    do throws(ProtocolError) { try restore.segment.checkRestored() } catch { return reject(error) }
     guard mayBegin else { return }
     isRestoring = true
     actions.append(.restore(Restoration(segment: restore.segment, cursor: restore.cursor)))
@@ -276,6 +276,7 @@ package struct HubSession: Sendable {
     actions.append(.send(.welcome(welcome)))
     if mode.contains(.pull) { outbound = OutboundFeed(after: welcome.common.version, credit: hello.credit) }
     outbound.coverage = coverage
+    outbound.ownThrough = hello.ownThrough
     if mode.contains(.pull) {
       pumpFeed()
     }

@@ -118,8 +118,10 @@ package struct FeedRequest: Hashable, Sendable {
   package var after: Version
   /// nil: to the head.
   package var through: Version?
-  /// Whose commits are left out.
+  /// Whose commits are left out, but for those that somebody brought back to the space after it was restored…
   package var replica: Identity
+  /// …and those through this version.
+  package var ownThrough: Version = 0
   /// Of each commit, only the changes of these keys.
   package var coverage: Coverage
 

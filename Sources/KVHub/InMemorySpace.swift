@@ -14,6 +14,8 @@ final class InMemorySpace: HubSpace {
     var mark: Digest
     var record: [UInt8]
     var changeCount: Int
+    /// The version it had before the space was restored; 0: its author pushed it.
+    var formerVersion: Version
   }
 
   fileprivate struct Row {
@@ -111,7 +113,8 @@ final class InMemorySpace: HubSpace {
       }
       var feed = CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0)
       for commit in state.commits[Int(start)..<Int(end)] {
-        if commit.origin != request.replica {
+        let isPushed = commit.origin == request.replica && commit.formerVersion == 0
+        if !isPushed || feed.through < request.ownThrough {
           if !feed.records.isEmpty, feed.records.count + commit.record.count > maximumBytes { break }
           let bytes = commit.record.bytes
           var records = RecordCursor(over: bytes)
@@ -330,7 +333,9 @@ extension InMemorySpace.State {
         outcome.declined.append(header.version)
         continue
       }
-      append(commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes))
+      append(
+        commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes),
+        formerVersion: header.serverVersion)
       for change in changes {
         rows[change.key] = InMemorySpace.Row(
           version: head, formerVersion: header.serverVersion, origin: header.origin, time: header.time,
@@ -402,7 +407,7 @@ extension InMemorySpace.State {
   }
 
   /// Stores the commit under the next version: the same core in an envelope of this space.
-  private mutating func append(_ commit: CommitView, core: [UInt8], mark: Digest) {
+  private mutating func append(_ commit: CommitView, core: [UInt8], mark: Digest, formerVersion: Version = 0) {
     let version = head + 1
     var record: [UInt8] = []
     record.append(littleEndian: UInt32(16 + core.count))
@@ -413,7 +418,8 @@ extension InMemorySpace.State {
     digests.append(unsafe digests[commits.count].chained(version: version, core: core.span.bytes))
     commits.append(
       InMemorySpace.Commit(
-        origin: commit.header.origin, mark: mark, record: record, changeCount: commit.header.changeCount))
+        origin: commit.header.origin, mark: mark, record: record, changeCount: commit.header.changeCount,
+        formerVersion: formerVersion))
   }
 
   fileprivate mutating func wake() {

@@ -68,8 +68,8 @@ final class EmbeddedSpace: HubSpace {
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     try translated {
       try store.feedSegment(
-        after: request.after, through: request.through, excluding: request.replica, within: request.coverage,
-        maximumBytes: maximumBytes)
+        after: request.after, through: request.through, excluding: request.replica, after: request.ownThrough,
+        within: request.coverage, maximumBytes: maximumBytes)
     }
   }
 

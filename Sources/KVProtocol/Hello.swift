@@ -20,6 +20,7 @@
 //             covered           coverage   the keys of which the cursor says what the replica has
 //             missing           coverage   those of which it is to get a snapshot, in this order
 //             deletions         u8         1: with the keys that were deleted
+//             ownThrough        u64    the hub's version through which it is fed its own commits too
 //             token             u16 count | bytes
 //             ignored                  what a newer protocol adds
 //
@@ -55,6 +56,9 @@ package struct Hello: Hashable, Sendable {
   package var missing = Coverage.none
   /// Whether a snapshot has to have deletions too: with changes pending, which may meet them.
   package var wantsDeletions = false
+  /// Through this version of the hub the replica is to be fed its own commits as well: it went back to an older state, as the
+  /// hub had, and what it is fed again may go over them.
+  package var ownThrough: Version = 0
   package var token: [UInt8] = []
 
   /// `shipped` is the replica's own version and digest; its identity must be `replica`.
@@ -103,6 +107,7 @@ extension Hello {
     covered.encode(to: &bytes)
     missing.encode(to: &bytes)
     bytes.append(wantsDeletions ? 1 : 0)
+    bytes.append(littleEndian: ownThrough)
     precondition(token.count <= ProtocolLimits.maximumTokenBytes, "a token has at most 4,096 bytes")
     bytes.append(littleEndian: UInt16(token.count))
     bytes.append(contentsOf: token)
@@ -147,6 +152,7 @@ extension Hello {
     covered = try Coverage(from: &reader, in: bytes)
     missing = try Coverage(from: &reader, in: bytes)
     wantsDeletions = try reader.read(UInt8.self, from: bytes) == 1
+    ownThrough = try reader.read(UInt64.self, from: bytes)
     let count = covered.intervals.count + missing.intervals.count
     guard count <= ProtocolLimits.maximumIntervals, covered.intersection(missing).isEmpty else {
       throw LogFormatError(.overLimit, at: reader.offset)

@@ -173,12 +173,18 @@ public struct FileExchange: Sendable {
       let cursor = Position(
         identity: welcome.head.identity, version: state.cursor?.version ?? 0, digest: state.cursor?.digest ?? .zero)
       state = try await store.rollBack(
-        to: cursor, in: welcome.space, shipped: state.shipped, digest: state.shippedDigest)
+        to: cursor, in: welcome.space, shipped: state.shipped, digest: state.shippedDigest, head: welcome.head.version)
     }
     if welcome.covered.isEmpty, !state.covered.isEmpty, state.cursor?.version ?? 0 < welcome.retentionFloor {
       state = try await store.lapse()
     }
     guard welcome.lastApplied > state.shipped else { return }
+    guard welcome.appliedKind == .log else {
+      throw StoreError(
+        .replication,
+        "the hub was restored to an older state, and has commits of this store from other replicas: synchronise once over a "
+          + "connection, in both directions, to find out which.", path: path)
+    }
     let shipped = state.shipped
     let (found, counts) = try await blocking(path) { [store] in
       (

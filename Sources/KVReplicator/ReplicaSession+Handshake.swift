@@ -6,6 +6,9 @@
 // - The space is another one than the replica was bound to: an error, unless it is to adopt it (ReplicaSession+Adoption).
 // - The hub lacks what the replica had pulled, or had acknowledged: the hub was restored. The replica goes back to what both
 //   have, brings back what it had from others, then goes on.
+// - The hub knows only from others, who brought them back, of commits of which this replica has not heard: of those before the
+//   last, the hub may have found some stale, or refused them, and been restored since. The replica pulls first, and offers
+//   again what it does not find there.
 
 import KVLog
 import KVProtocol
@@ -43,6 +46,7 @@ extension ReplicaSession {
     hello.covered = state.covered
     if configuration.mode.contains(.pull) { hello.missing = state.missing }
     hello.wantsDeletions = state.pendingChanges > 0
+    hello.ownThrough = state.ownThrough
     return hello
   }
 
@@ -125,9 +129,20 @@ extension ReplicaSession {
     guard welcome.lastApplied > state.shipped, let digest = found?.log else { return begin() }
     push.sentThrough = welcome.lastApplied
     push.decidedThrough = welcome.lastApplied
-    push.note(
-      OutboundPush.Decision(
-        acknowledgement: welcome.acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes))
+    let decision = OutboundPush.Decision(
+      acknowledgement: welcome.acknowledgement, digest: digest, localChanges: localChanges, localBytes: localBytes,
+      isUnproven: welcome.appliedKind == .commit)
+    if !decision.isUnproven {
+      push.note(decision)
+    } else if configuration.mode.contains(.pull) {
+      push.unproven = decision
+    } else {
+      return end(
+        ReplicatorError(
+          .hubRestored,
+          "the hub was restored to an older state, and has commits of this store from other replicas: synchronise once in both "
+            + "directions, to find out which."))
+    }
     begin()
   }
 
@@ -160,7 +175,8 @@ extension ReplicaSession {
       .rollBack(
         to: Position(identity: epoch, version: welcome.common.version, digest: welcome.common.digest),
         in: welcome.space, shipped: min(welcome.lastApplied, state.shipped),
-        digest: welcome.lastApplied >= state.shipped ? state.shippedDigest : found?.log ?? welcome.appliedDigest))
+        digest: welcome.lastApplied >= state.shipped ? state.shippedDigest : found?.log ?? welcome.appliedDigest,
+        head: welcome.head.version))
   }
 
   /// Both sides have a history in common again: the next session goes on from there. This one does if nothing but the name
@@ -211,7 +227,8 @@ extension ReplicaSession {
     guard case .restoring = phase else { return }
     self.state = state
     target = max(target, state.local.version)
-    begin()
+    // What was brought back may be this store's: then the hub has decided more than it said.
+    if state.isRestoring { begin() } else { leaveAndBeginAgain() }
   }
 
   mutating func open() {

@@ -134,13 +134,11 @@ extension ReplicaSession {
   /// may go before it: a commit that the hub took is not touched by what was fed before, else it had been stale.
   mutating func pumpStore() {
     guard !isWritingStore else { return }
-    if let decision = push.decision {
+    if let decision = push.decision ?? provenDecision {
       push.decision = nil
+      push.unproven = nil
       push.recording = decision
-      actions.append(
-        .acknowledge(
-          decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,
-          localBytes: decision.localBytes, epoch: epoch))
+      actions.append(.acknowledge(decision, epoch: epoch))
     } else if let next = pull.takeNext(atMost: ProtocolLimits.admissionBytes) {
       pull.isApplying = true
       switch next {
@@ -150,6 +148,14 @@ extension ReplicaSession {
         actions.append(.load(page.snapshot))
       }
     }
+  }
+
+  /// What others brought back was pulled.
+  private var provenDecision: OutboundPush.Decision? {
+    guard let decision = push.unproven, pull.cursor >= decision.acknowledgement.head, state.missing.isEmpty else {
+      return nil
+    }
+    return decision
   }
 
   mutating func count(_ outcome: FeedOutcome) {

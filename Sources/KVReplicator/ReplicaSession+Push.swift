@@ -25,6 +25,8 @@ struct OutboundPush: Sendable {
     var localChanges: Int
     var localBytes: Int
     var superseded = 0
+    /// The hub has the last of the commits from others, and does not say what it had decided of those before.
+    var isUnproven = false
   }
 
   /// Bytes the hub still takes; a push may overdraw it.
@@ -53,6 +55,8 @@ struct OutboundPush: Sendable {
   var isAwaitingLocal = false
   /// What came since the last recording began, as one.
   var decision: Decision?
+  /// To be recorded once everything that the hub has was pulled: until then nobody knows what of it is there.
+  var unproven: Decision?
   /// What is being recorded.
   var recording: Decision?
   var isRecording: Bool { recording != nil }
@@ -122,8 +126,7 @@ extension ReplicaSession {
   /// Stale commits are being recorded: what they lead to is held back from the moment it is written, which is before
   /// this session hears of it. What is read meanwhile could contain it.
   var isSettling: Bool {
-    push.decision?.acknowledgement.exceptions.isEmpty == false
-      || push.recording?.acknowledgement.exceptions.isEmpty == false
+    push.decision?.mayOfferAgain == true || push.recording?.mayOfferAgain == true
   }
 
   mutating func read(_ segment: PushSegment?, _ state: ReplicaState) {
@@ -241,6 +244,10 @@ extension ReplicaSession {
     if outcome.reoffered > 0 { pushAlso(through: state.local.version) }
     proceed()
   }
+}
+
+extension OutboundPush.Decision {
+  fileprivate var mayOfferAgain: Bool { isUnproven || !acknowledgement.exceptions.isEmpty }
 }
 
 extension CommitSegment {

@@ -74,12 +74,12 @@ struct ReplicaSession: Sendable {
     /// Go over to another space, or go on with that.
     case adopt(space: Identity, head: Position)
     /// The hub was restored, or the space or its epoch is new here.
-    case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest)
+    case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest, head: Version)
     case readRestoration(maximumBytes: Int)
     /// nil: nothing was left.
     case recordRestored(through: Version?, declined: [Version])
     case readPush(after: Version, maximumBytes: Int)
-    case acknowledge(Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity)
+    case acknowledge(OutboundPush.Decision, epoch: Identity)
     case apply(CommitSegment, epoch: Identity)
     case load(SnapshotPage)
     /// What is here is too old to go on from: all of it is to be loaded again.
@@ -333,7 +333,7 @@ struct ReplicaSession: Sendable {
 
   /// At rest, nothing is left to be read that may be pushed, and what was fed is all the hub had.
   private var isComplete: Bool {
-    guard isAtRest, !mayReadMore else { return false }
+    guard isAtRest, push.unproven == nil, !mayReadMore else { return false }
     return !configuration.mode.contains(.pull) || (pull.cursor >= head && state.missing.isEmpty)
   }
 
@@ -344,7 +344,9 @@ struct ReplicaSession: Sendable {
   }
 
   /// Re-offers wait for the cursor, and what was written after them with them.
-  var isHeldBack: Bool { configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }
+  var isHeldBack: Bool {
+    push.unproven != nil || configuration.mode.contains(.pull) && state.holdUntil > pull.cursor
+  }
 
   /// Re-offers wait for a session that pulls.
   var awaitsPull: Bool { !configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }

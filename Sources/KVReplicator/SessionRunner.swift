@@ -351,9 +351,10 @@ final class SessionRunner: Sendable {
         let state = store.replicaState()
         return .pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
       }
-    case .acknowledge(let acknowledgement, let digest, let changes, let bytes, let epoch):
+    case .acknowledge(let decision, let epoch):
       let outcome = try await store.acknowledge(
-        acknowledgement, digest: digest, localChanges: changes, localBytes: bytes, epoch: epoch)
+        decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,
+        localBytes: decision.localBytes, epoch: epoch, isUnproven: decision.isUnproven)
       return .acknowledged(outcome, state: store.replicaState())
     case .apply(let run, let epoch):
       let outcome = try await store.apply(run, epoch: epoch, policy: policy)
@@ -371,8 +372,9 @@ final class SessionRunner: Sendable {
     case .adopt(let space, let head):
       let (state, rows) = try await store.adopt(space: space, head: head)
       return .adopted(state, rows: rows)
-    case .rollBack(let cursor, let space, let shipped, let digest):
-      return .rolledBack(try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest))
+    case .rollBack(let cursor, let space, let shipped, let digest, let head):
+      return .rolledBack(
+        try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest, head: head))
     case .readRestoration(let maximumBytes):
       return try await blocking { .restorationRead(try store.restorationSegment(maximumBytes: maximumBytes)) }
     case .recordRestored(let version, let declined):

@@ -7,18 +7,24 @@
 //   void and in the journal; nothing waits for it.
 // - A block stays bounded, however many commits were refused: then the acknowledgement is recorded in parts, of which
 //   each says through which version it goes.
+// - Of what others brought back to a restored hub, the last commit alone proves nothing about those before it: what is here
+//   of them may have been found stale, or refused, and never been heard of. So all that is still current of them, after what
+//   the hub has was pulled, is offered again.
 
 package import KVLog
 
 extension Store {
   /// Records what the hub has decided. `localChanges` and `localBytes` count the local changes that it newly covers;
-  /// `digest` is this log's at `ack.through`.
+  /// `digest` is this log's at `ack.through`. `isUnproven`: the hub knows of the last commit only, from others, and what it
+  /// has of the rest was pulled.
   package func acknowledge(
-    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity
+    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int, epoch: Identity,
+    isUnproven: Bool = false
   ) async throws -> Acknowledged {
     let token = lease
     var total = Acknowledged()
-    var left = Decided(acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes)
+    var left = Decided(
+      acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes, isUnproven: isUnproven)
     while true {
       let (outcome, rest) = try await perform { [self, left] group in
         try group.checkLease(token)
@@ -40,6 +46,8 @@ struct Decided: Sendable {
   var digest: Digest
   var localChanges: Int
   var localBytes: Int
+  /// What is not among the exceptions need not be on the hub.
+  var isUnproven = false
 }
 
 struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
@@ -66,7 +74,7 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
         "an acknowledgement covers \(decided.localChanges) changes, and only \(group.state.pendingChanges) are pending.",
         path: group.path)
     }
-    let consequences = try consequences(of: ack.exceptions)
+    let consequences = try decided.isUnproven ? unproven(ack) : consequences(of: ack.exceptions)
     var part = decided
     var rest: Decided?
     if let through = consequences.through, through < ack.through {
@@ -80,7 +88,7 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
       AcknowledgementRecord(
         through: part.acknowledgement.through, digest: part.digest, changes: UInt64(part.localChanges),
         bytes: UInt64(part.localBytes), epoch: epoch, holdUntil: consequences.holdUntil),
-      durably: !ack.exceptions.isEmpty)
+      durably: !ack.exceptions.isEmpty || decided.isUnproven)
     for record in consequences.parked { try group.append(record) }
     var succession = SuccessionRecord([])
     for (version, reoffer) in consequences.reoffers {
@@ -105,7 +113,9 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
     return part
   }
 
-  private func consequences(of exceptions: [CommitException]) throws -> Consequences {
+  private func consequences(
+    of exceptions: [CommitException], areUnproven: Bool = false
+  ) throws -> Consequences {
     var consequences = Consequences()
     // A hub that was restored tells again what was decided, and recorded here, a long time ago.
     let decided = max(group.state.shipped, group.state.acknowledged)
@@ -113,7 +123,7 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
       if consequences.bytes >= StoreLimits.feedBytes { return consequences }
       switch exception.reason {
       case .stale(let hubVersion):
-        if let key = try keyOutside(exception.version) {
+        if !areUnproven, let key = try keyOutside(exception.version) {
           let reason =
             "another replica has written \"\(String(decoding: key.prefix(64), as: UTF8.self))\" too, which is not in the scopes "
             + "of this store: add a scope with that key and retry, or drop the commit"
@@ -132,6 +142,32 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
       consequences.through = exception.version
     }
     consequences.through = nil
+    return consequences
+  }
+
+  /// Takes every local commit that is decided for stale, but for those of which more is known.
+  private func unproven(_ ack: Acknowledgement) throws -> Consequences {
+    var exceptions: [CommitException] = []
+    var through = max(group.state.shipped, group.state.acknowledged)
+    let limit = group.published
+    guard through < ack.through else { return Consequences() }
+    try log.withStream(after: through, through: limit.position) { stream in
+      while stream.version < ack.through, exceptions.count < StoreLimits.unprovenCommits {
+        let taken = try stream.next(through: limit.position) { entry, _ in
+          guard limit.isLocal(entry.header) else { return true }
+          exceptions.append(
+            CommitException(version: entry.header.version, reason: .stale(hubVersion: ack.head)))
+          return true
+        }
+        if taken != .passed { break }
+      }
+      through = stream.version
+    }
+    for known in ack.exceptions {
+      if let place = exceptions.firstIndex(where: { $0.version == known.version }) { exceptions[place] = known }
+    }
+    var consequences = try consequences(of: exceptions, areUnproven: true)
+    if consequences.through == nil, through < ack.through { consequences.through = through }
     return consequences
   }
 

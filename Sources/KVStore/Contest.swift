@@ -2,8 +2,8 @@
 //
 // Invariants
 // - A key is contested once in a group, with the last of the remote changes.
-// - What this store wrote itself, under a former name, and what it wrote when its copy was still the same store, is no other
-//   side: it comes back from the hub, and whatever was written knowing of it stands.
+// - What this store wrote itself, and what it wrote when its copy was still the same store, is no other side: it comes back
+//   from the hub, and whatever was written knowing of it stands.
 
 import KVLog
 
@@ -36,7 +36,7 @@ struct Contest {
     case merged([UInt8]?)
   }
 
-  /// `isOwn`: this store wrote the remote commit, under a former name.
+  /// `isOwn`: this store wrote the remote commit.
   init(
     _ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan, local: Row, localValue: [UInt8]
   ) {

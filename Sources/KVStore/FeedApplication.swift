@@ -78,17 +78,23 @@ extension WriteGroup {
     return outcome
   }
 
-  /// Whether the commit is here already: after a hub was restored, or of somebody whose copy this store is.
+  /// Whether the commit is here already: after a hub was restored, of somebody whose copy this store is, or its own. One of
+  /// its own that is pending is not: that the hub has it is news.
   private func isKnown(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
-    guard try commit.header.originVersion <= known(of: commit.header.origin) else { return false }
+    let isOwn = commit.header.origin == state.incarnation
+    guard try commit.header.originVersion <= (isOwn ? state.acknowledged : known(of: commit.header.origin)) else {
+      return false
+    }
     // A hub that was never restored gives a version of an author once.
     guard state.lowestRollback < .max else { return true }
     return try logHas(commit, in: bytes)
   }
 
-  /// Whether this store wrote the commit before it was copied or restored, and the hub has it from the other one of the two.
+  /// Whether this store wrote the commit: it was brought back to a restored hub; or that was before the store was copied or
+  /// restored, and the hub has it from the other one of the two.
   private func isOwn(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
     let header = commit.header
+    if header.origin == state.incarnation { return true }
     let isOfOurName = state.lineage.contains {
       $0.incarnation == header.origin && header.originVersion > $0.through && header.originVersion <= $0.until
     }
@@ -160,7 +166,11 @@ extension WriteGroup {
         .replication, "the hub's commit \(commit.header.version) is not the one that was recorded in part.")
     }
     let limit = contests.bytes + StoreLimits.conflictBytes
-    let hasPending = state.hasPending
+    let header = commit.header
+    // What this store wrote later stands over what comes back of it, pending or not.
+    let isOfPresentSelf = header.origin == state.incarnation
+    let after = isOfPresentSelf ? min(state.acknowledged, header.originVersion) : state.acknowledged
+    let looksUp = state.hasPending || isOfPresentSelf
     let isOwn = try isOwn(commit, in: bytes)
     var portion = Portion(changes: first..<first)
     var changes = ChangeCursor(commit)
@@ -169,11 +179,11 @@ extension WriteGroup {
       defer { index += 1 }
       // The changes after the portion are only checked.
       guard index == portion.changes.upperBound else { continue }
-      if hasPending, !contests.meet(change, of: commit.header, isOwn: isOwn, in: bytes),
-        let (local, localValue) = try pendingRow(bytes.extracting(change.key))
+      if looksUp, !contests.meet(change, of: header, isOwn: isOwn, in: bytes),
+        let (local, localValue) = try localRow(bytes.extracting(change.key), after: after)
       {
         let contest = Contest(
-          change, of: commit.header, isOwn: isOwn, in: bytes, local: local, localValue: localValue)
+          change, of: header, isOwn: isOwn, in: bytes, local: local, localValue: localValue)
         if index > first, contests.bytes + contest.bytes(policy) > limit { continue }
         contests.add(contest, policy)
       }
@@ -183,11 +193,10 @@ extension WriteGroup {
     return portion
   }
 
-  /// The row of the key, if it is a local change that the hub has not decided.
-  private func pendingRow(_ key: RawSpan) throws -> (Row, value: [UInt8])? {
-    let acknowledged = state.acknowledged
-    return try withRow(key) { row, value in
-      row.serverVersion == 0 && row.version > acknowledged ? (row, value.copied()) : nil
+  /// The row of the key, if it is a local change of a later version: pending, after the acknowledged one.
+  private func localRow(_ key: RawSpan, after version: Version) throws -> (Row, value: [UInt8])? {
+    try withRow(key) { row, value in
+      row.serverVersion == 0 && row.version > version ? (row, value.copied()) : nil
     } ?? nil
   }
 

@@ -87,11 +87,14 @@ struct LostHistory: Sendable {
       && (row.serverVersion < firstForeign || partial.contains(row.serverVersion) || isOfPage)
   }
 
-  /// `digest` is this log's where the hub has decided its commits.
-  func rollback(to cursor: Position, in space: Identity, digest: Digest, _ state: StoreState) -> RollbackRecord {
+  /// `digest` is this log's where the hub has decided its commits; `head`, the hub's version now.
+  func rollback(
+    to cursor: Position, in space: Identity, digest: Digest, head: Version, _ state: StoreState
+  ) -> RollbackRecord {
     RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
-      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss)
+      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss,
+      ownThrough: max(head, state.ownThrough))
   }
 }
 
@@ -117,7 +120,7 @@ extension WriteGroup {
         space: former.hubSpace,
         cursor: Position(identity: former.hubEpoch, version: former.cursor, digest: former.cursorDigest), shipped: 0,
         shippedDigest: state.shippedDigest, acknowledged: former.acknowledged, changes: 0, bytes: 0,
-        isRestoring: true))
+        isRestoring: true, ownThrough: former.ownThrough))
   }
 
   /// Offers rows, deletions too, as commits of this store.

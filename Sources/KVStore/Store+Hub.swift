@@ -43,11 +43,12 @@ extension Store {
     try await perform { try $0.admit(push, from: replica, confirmed: confirmed) }
   }
 
-  /// Published commits after `after` and not beyond `end`, as far as they lie within `coverage`, those of `replica` left out;
-  /// about `maximumBytes` at most unless one commit is larger. `through` covers what was left out too. nil at the end.
+  /// Published commits after `after` and not beyond `end`, as far as they lie within `coverage`, those left out that `replica`
+  /// pushed after `ownThrough`; about `maximumBytes` at most unless one commit is larger. `through` covers what was left out
+  /// too. nil at the end.
   package func feedSegment(
-    after: Version, through end: Version? = nil, excluding replica: Identity, within coverage: Coverage = .all,
-    maximumBytes: Int
+    after: Version, through end: Version? = nil, excluding replica: Identity, after ownThrough: Version = 0,
+    within coverage: Coverage = .all, maximumBytes: Int
   ) throws -> CommitSegment? {
     try shipOnlyDurable()
     let state = state
@@ -65,7 +66,10 @@ extension Store {
         while stream.version < end {
           let taken = try stream.next(through: state.position) { entry, bytes in
             guard entry.header.version <= end else { return false }
-            guard entry.header.origin != replica else { return true }
+            let header = entry.header
+            // What others brought back of the replica's, it may not know that the hub has.
+            let isPushed = header.origin == replica && header.serverVersion == 0
+            guard !isPushed || header.version <= ownThrough else { return true }
             if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
             try feed.append(entry.view, record: entry.record, within: coverage, in: bytes)
             return true

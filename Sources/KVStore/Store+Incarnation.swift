@@ -30,9 +30,10 @@ extension Store {
 
   /// Follows the epoch of `cursor`, of the hub's space `space`. Goes back to `cursor` where the hub has nothing of what this
   /// store knew after it; of this store's commits the hub has decided those through `shipped`, where this log's digest is
-  /// `digest`. With nothing to go back from, only the epoch changes. Returns where the store stands then.
+  /// `digest`; `head` is the hub's version now. With nothing to go back from, only the epoch changes. Returns where the store
+  /// stands then.
   package func rollBack(
-    to cursor: Position, in space: Identity, shipped: Version, digest: Digest
+    to cursor: Position, in space: Identity, shipped: Version, digest: Digest, head: Version
   ) async throws -> ReplicaState {
     let token = lease
     let state = state
@@ -42,7 +43,7 @@ extension Store {
     if lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
     try await perform { group in
       try group.checkLease(token)
-      group.append(lost.rollback(to: cursor, in: space, digest: digest, group.state))
+      group.append(lost.rollback(to: cursor, in: space, digest: digest, head: head, group.state))
     }
     return replicaState()
   }

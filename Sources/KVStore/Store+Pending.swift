@@ -40,7 +40,7 @@ extension Store {
       try withStream(after: version, through: state.position) { stream in
         while time == nil {
           let taken = try stream.next(through: state.position) { entry, _ in
-            if entry.header.origin == identity { time = entry.header.time.milliseconds }
+            if state.isLocal(entry.header) { time = entry.header.time.milliseconds }
             return true
           }
           if taken != .passed { break }

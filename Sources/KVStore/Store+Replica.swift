@@ -30,6 +30,8 @@ package struct ReplicaState: Sendable, Equatable {
   package var scopes: [[UInt8]]?
   /// A restored hub is being brought what it has lost.
   package var isRestoring = false
+  /// The hub is to feed this store's own commits too, as far as they are not beyond this version.
+  package var ownThrough: Version = 0
   /// Not all that is here has been offered to the space that was adopted.
   package var isAdopting = false
   package var pendingChanges: Int
@@ -48,8 +50,9 @@ extension ReplicaState {
       holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
-      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
-      pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
+      isRestoring: state.isRestoring, ownThrough: state.ownThrough > state.cursor ? state.ownThrough : 0,
+      isAdopting: state.isAdopting, pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes,
+      firstLogVersion: firstLogVersion)
   }
 }
 

@@ -167,6 +167,9 @@ extension StoreLimits {
   static let surveyedVersions = 64 << 20
   /// Log that is read for one run at most, however little of it is to be shipped: some hundredths of a second.
   static let pushReadBytes = 16 << 20
+  /// So many commits at a time, whose rows are looked up, are offered again if a restored hub may not have them: writers wait
+  /// meanwhile.
+  static let unprovenCommits = 4_096
 }
 
 extension StoreLimits {

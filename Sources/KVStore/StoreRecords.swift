@@ -133,6 +133,8 @@ struct RollbackRecord {
   var bytes: UInt64
   /// Whether anything that was pulled is to be brought back.
   var isRestoring: Bool
+  /// The hub's version when it was found to be restored.
+  var ownThrough: Version
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -142,14 +144,15 @@ struct RollbackRecord {
     bytes.append(cursor.digest)
     bytes.append(littleEndian: shipped)
     bytes.append(shippedDigest)
-    for field in [acknowledged, changes, self.bytes, isRestoring ? 1 : 0] { bytes.append(littleEndian: field) }
+    for field in [acknowledged, changes, self.bytes, isRestoring ? 1 : 0, ownThrough] {
+      bytes.append(littleEndian: field)
+    }
     return bytes
   }
 
   init(
     space: Identity, cursor: Position, shipped: Version, shippedDigest: Digest, acknowledged: Version, changes: UInt64,
-    bytes: UInt64,
-    isRestoring: Bool
+    bytes: UInt64, isRestoring: Bool, ownThrough: Version
   ) {
     self.space = space
     self.cursor = cursor
@@ -159,6 +162,7 @@ struct RollbackRecord {
     self.changes = changes
     self.bytes = bytes
     self.isRestoring = isRestoring
+    self.ownThrough = ownThrough
   }
 
   init(decoding span: RawSpan) throws(LogFormatError) {
@@ -173,6 +177,7 @@ struct RollbackRecord {
     changes = try reader.read(UInt64.self, from: span)
     bytes = try reader.read(UInt64.self, from: span)
     isRestoring = try reader.read(UInt64.self, from: span) != 0
+    ownThrough = try reader.read(UInt64.self, from: span)
   }
 }
 

@@ -68,6 +68,9 @@ package struct StoreState: Sendable, Equatable {
   var isAdopting = false
   /// The lowest cursor that a restored hub ever made this store go back to.
   var lowestRollback = Version.max
+  /// Of the hub's versions from the cursor through this one, those are fed too that are this store's: what it is fed again
+  /// lies in the rows over what it wrote after that, which has to come over it again.
+  var ownThrough: Version = 0
 
   /// No local change of a version beyond this is void.
   var voidThrough: Version = 0
@@ -112,7 +115,7 @@ package struct StoreState: Sendable, Equatable {
   mutating func committed(_ header: CommitHeader, bytes: Int, digest: Digest) {
     position.version = header.version
     position.digest = digest
-    if header.origin == incarnation {
+    if header.serverVersion == 0, header.origin == incarnation {
       localChanges += UInt64(header.changeCount)
       localBytes += UInt64(bytes)
     } else if !hasPending {
@@ -185,6 +188,7 @@ package struct StoreState: Sendable, Equatable {
     acknowledgedChanges -= min(record.changes, acknowledgedChanges)
     acknowledgedBytes -= min(record.bytes, acknowledgedBytes)
     guard record.isRestoring else { return }
+    ownThrough = record.ownThrough
     lowestRollback = min(lowestRollback, cursor)
     restoredThrough = 0
     restoreThrough = version
@@ -206,6 +210,7 @@ package struct StoreState: Sendable, Equatable {
     restoredThrough = 0
     restoreThrough = 0
     lowestRollback = .max
+    ownThrough = 0
     formerThrough = version
     isAdopting = true
   }
@@ -250,7 +255,8 @@ package struct StoreState: Sendable, Equatable {
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           positions u16 | as `HubPositions` has them |
-  //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | isHeldForLoad u8 |
+  //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | ownThrough u64 |
+  //           isHeldForLoad u8 |
   //           as `Subscription` has it
 
   func encoded() -> [UInt8] {
@@ -288,7 +294,7 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
     bytes.append(contentsOf: hubPositions.bytes)
     bytes.append(hubSpace)
-    for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0] { bytes.append(littleEndian: field) }
+    for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0, ownThrough] { bytes.append(littleEndian: field) }
     bytes.append(isHeldForLoad ? 1 : 0)
     subscription.encode(to: &bytes)
     return bytes
@@ -343,6 +349,7 @@ package struct StoreState: Sendable, Equatable {
     lastSuccessor = try reader.read(UInt64.self, from: bytes)
     formerThrough = try reader.read(UInt64.self, from: bytes)
     isAdopting = try reader.read(UInt64.self, from: bytes) != 0
+    ownThrough = try reader.read(UInt64.self, from: bytes)
     isHeldForLoad = try reader.read(UInt8.self, from: bytes) == 1
     subscription = try Subscription(from: &reader, in: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }

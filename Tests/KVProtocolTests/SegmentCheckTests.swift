@@ -60,7 +60,7 @@ import Testing
     excerpt.records = records
     try excerpt.checkFed()
     #expect(throws: ProtocolError.self) { try excerpt.check(pushedBy: replica) }
-    #expect(throws: ProtocolError.self) { try excerpt.check(restoredBy: Identity(high: 5, low: 5)) }
+    #expect(throws: ProtocolError.self) { try excerpt.checkRestored() }
     var rows = RowsBuilder()
     let key: [UInt8] = [1]
     rows.append(
@@ -70,7 +70,7 @@ import Testing
       after: 3, through: 4, digest: .zero,
       records: rows.record(of: Position(identity: replica, version: 4, digest: .zero)), changeCount: 1)
     #expect(throws: ProtocolError.self) { try forged.check(pushedBy: replica) }
-    #expect(throws: ProtocolError.self) { try forged.check(restoredBy: Identity(high: 5, low: 5)) }
+    #expect(throws: ProtocolError.self) { try forged.checkRestored() }
     #expect(throws: ProtocolError.self) { try forged.checkFed() }
   }
 

@@ -345,7 +345,7 @@ import Testing
     // As if the hub had lost everything but its name.
     let moved = try await again.rollBack(
       to: .start(of: try #require(again.replicaState().cursor).identity), in: state.hubSpace, shipped: state.shipped,
-      digest: state.shippedDigest)
+      digest: state.shippedDigest, head: 0)
     #expect(moved.isRestoring)
     let restoration = try #require(try again.restorationSegment(maximumBytes: 1 << 20))
     #expect(restoration.segment.changeCount == 1)

@@ -359,6 +359,39 @@ private final class Archipelago {
     try await sea.closeAll()
   }
 
+  @Test(
+    "What the hub found stale is not lost if it is restored before its author hears of that, and others know the rest")
+  func neverHeard() async throws {
+    let sea = try Archipelago()
+    for name in ["a", "b"] { try await sea.sync(name) }
+    try await sea.copy("hub", to: "hub-saved")
+    try await sea.store("b").put("theirs", for: "contested")
+    try await sea.sync("b")
+    let a = try await sea.store("a")
+    try await a.put("mine", for: "contested")
+    try await a.put("taken", for: "other")
+    // The answer is lost on its way.
+    try await sea.copy("a", to: "a-saved")
+    try await sea.sync("a", .push)
+    try await sea.copy("a-saved", to: "a")
+    try await sea.sync("b")
+    #expect(try await sea.contents("b") == ["contested": "theirs", "other": "taken"])
+    try await sea.copy("hub-saved", to: "hub")
+    try await sea.sync("b")
+    await #expect {
+      try await sea.sync("a", .push)
+    } throws: { error in
+      (error as? ReplicatorError)?.code == .hubRestored
+    }
+    try await sea.heal(["a", "b"])
+    for name in ["a", "b"] {
+      #expect(try await sea.contents(name) == ["contested": "mine", "other": "taken"], "\(name)")
+    }
+    let history = try await sea.history()
+    #expect(history["other=taken"] == 1, "\(history)")
+    try await sea.closeAll()
+  }
+
   @Test("What a restored hub lost comes back although its author never does, and from rows where no log has it")
   func authorIsGone() async throws {
     let sea = try Archipelago()

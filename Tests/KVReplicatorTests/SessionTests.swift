@@ -41,7 +41,7 @@ private struct Script {
         if socketTakesAll, case .push(let push) = message { unsent += push.chargedBytes }
       case .end(let error): ending = .some(error)
       case .establish, .notify, .beginAgain, .fail: break
-      case .rollBack(let cursor, let space, let shipped, _) where store.state.hubEpoch == .zero:
+      case .rollBack(let cursor, let space, let shipped, _, _) where store.state.hubEpoch == .zero:
         store.follow(cursor, in: space, shipped: shipped)
         isBound = true
       default: work.append(action)
@@ -78,10 +78,10 @@ private struct Script {
   /// Records the decision that is to be recorded.
   mutating func record() throws {
     let index = try #require(work.firstIndex { if case .acknowledge = $0 { true } else { false } })
-    guard case .acknowledge(let acknowledgement, let digest, let changes, _, let epoch) = work.remove(at: index) else {
-      return
-    }
-    let (outcome, _) = try store.acknowledge(acknowledgement, digest: digest, localChanges: changes, epoch: epoch)
+    guard case .acknowledge(let decision, let epoch) = work.remove(at: index) else { return }
+    let (outcome, _) = try store.acknowledge(
+      decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges, epoch: epoch,
+      isUnproven: decision.isUnproven)
     tell(.acknowledged(outcome, state: store.replicaState))
   }
 
@@ -279,7 +279,7 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
       welcome.head.identity = other
       welcome.common = Position(identity: other, version: 2, digest: .zero)
     }
-    guard case .rollBack(let cursor, epoch, 2, _) = moved else {
+    guard case .rollBack(let cursor, epoch, 2, _, _) = moved else {
       Issue.record("a new epoch is not followed")
       return
     }

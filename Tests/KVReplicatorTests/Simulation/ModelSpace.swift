@@ -100,7 +100,9 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     try store.withStream(after: version, through: store.state.position) { stream in
       while stream.version < end {
         let taken = try stream.next(through: store.state.position) { entry, bytes in
-          guard entry.header.origin != request.replica else { return true }
+          let header = entry.header
+          let isPushed = header.origin == request.replica && header.serverVersion == 0
+          guard !isPushed || header.version <= request.ownThrough else { return true }
           if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
           feed.records.append(bytes.extracting(entry.record))
           feed.changeCount += entry.header.changeCount

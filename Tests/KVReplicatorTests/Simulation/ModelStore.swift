@@ -179,10 +179,13 @@ extension ModelStore {
   }
 
   mutating func acknowledge(
-    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int = 0, epoch: Identity
+    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int = 0, epoch: Identity,
+    isUnproven: Bool = false
   ) throws -> (Acknowledged, isDurable: Bool) {
     var total = Acknowledged()
-    var left = Decided(acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes)
+    var left = Decided(
+      acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes,
+      isUnproven: isUnproven)
     left.acknowledgement.exceptions.removeAll { exception in
       switch exception.reason {
       case .stale: bug == .reofferForgotten
@@ -222,7 +225,9 @@ extension ModelStore {
 
   /// Returns how many rows had to be offered, as the log no longer has their commits.
   @discardableResult
-  mutating func rollBack(to cursor: Position, in space: Identity, shipped: Version, digest: Digest) throws -> Int {
+  mutating func rollBack(
+    to cursor: Position, in space: Identity, shipped: Version, digest: Digest, head: Version
+  ) throws -> Int {
     let lost = try LostHistory(after: cursor.version, shipped: shipped, state, in: self)
     var wanted: [OfferedRow] = []
     if lost.needsRows {
@@ -237,7 +242,7 @@ extension ModelStore {
     _ = try perform { group in
       try group.offer(offered)
     }
-    _ = perform { $0.append(lost.rollback(to: cursor, in: space, digest: digest, $0.state)) }
+    _ = perform { $0.append(lost.rollback(to: cursor, in: space, digest: digest, head: head, $0.state)) }
     return offered.count
   }
 
@@ -262,7 +267,10 @@ extension ModelStore {
 extension ModelStore {
   /// The space and its epoch are new here.
   mutating func follow(_ cursor: Position, in space: Identity, shipped: Version) {
-    do { try rollBack(to: cursor, in: space, shipped: shipped, digest: state.shippedDigest) } catch {
+    do {
+      try rollBack(
+        to: cursor, in: space, shipped: shipped, digest: state.shippedDigest, head: cursor.version)
+    } catch {
       preconditionFailure("\(error)")
     }
   }

@@ -14,6 +14,7 @@ enum RarePath: String, CaseIterable {
   case bothRestored = "replica and hub were both restored"
   case broughtBack = "commits of others were brought back to the hub"
   case broughtBackByOthers = "a replica found that others had brought back its commits"
+  case unheardOfferedAgain = "what the hub had decided, and nobody heard of, was offered again after it was restored"
   case restorationDeclined = "what was brought back was declined"
   case rowsOffered = "rows were offered, as the log no longer had their commits"
   case restoredWhileBringingBack = "the hub was restored again before everything was brought back"

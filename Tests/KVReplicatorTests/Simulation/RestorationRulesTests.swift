@@ -10,8 +10,10 @@ import Testing
 private let epoch = Identity(high: 9, low: 9)
 private let author = Identity(high: 2, low: 2)
 
-/// Commits of one author as a hub feeds them: its version, the author's, and what it puts under "k".
-private func feed(after: Version = 0, _ commits: [(author: Version, value: String)]) throws -> CommitSegment {
+/// Commits of an author as a hub feeds them: its version, the author's, and what it puts under "k".
+private func feed(
+  after: Version = 0, of author: Identity = author, _ commits: [(author: Version, value: String)]
+) throws -> CommitSegment {
   var segment = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)
   for commit in commits {
     segment.through += 1
@@ -38,9 +40,16 @@ private func feed(after: Version = 0, _ commits: [(author: Version, value: Strin
       digest: store.state.position.digest, localChanges: 1, epoch: epoch)
   }
 
-  private func rollBack(_ store: inout ModelStore) throws {
+  private func acknowledge(_ store: inout ModelStore) throws {
+    _ = try store.acknowledge(
+      Acknowledgement(through: store.version, exceptions: [], head: 5), digest: store.state.position.digest,
+      localChanges: 1, epoch: epoch)
+  }
+
+  private func rollBack(_ store: inout ModelStore, head: Version = 0) throws {
     try store.rollBack(
-      to: .start(of: Identity(high: 9, low: 10)), in: epoch, shipped: 0, digest: .origin(of: store.identity))
+      to: .start(of: Identity(high: 9, low: 10)), in: epoch, shipped: 0, digest: .origin(of: store.identity), head: head
+    )
   }
 
   @Test("What waits to be offered again does not wait for a version that a restored hub has lost")
@@ -63,6 +72,66 @@ private func feed(after: Version = 0, _ commits: [(author: Version, value: Strin
     _ = try store.apply(
       feed([(1, "first"), (2, "second"), (3, "third")]), epoch: Identity(high: 9, low: 10))
     #expect(store.rows[Array("k".utf8)]?.value == Array("third".utf8))
+  }
+
+  @Test("What is fed again over what was written here comes to stand behind it, though the log no longer has either")
+  func ownComesAgain() throws {
+    var store = store
+    let next = Identity(high: 9, low: 10)
+    _ = try store.apply(feed([(1, "theirs")]), epoch: epoch)
+    store.write([.init(key: Array("k".utf8), value: Array("mine".utf8))], clock: 2_000)
+    try acknowledge(&store)
+    store.truncateLog(keeping: 0)
+    try rollBack(&store, head: 2)
+    #expect(store.replicaState.ownThrough == 2)
+    store.truncateLog(keeping: 0)
+    _ = try store.apply(feed([(1, "theirs")]), epoch: next)
+    #expect(store.replicaState.ownThrough == 2)
+    _ = try store.apply(feed(after: 1, of: store.identity, [(2, "mine")]), epoch: next)
+    #expect(store.rows[Array("k".utf8)]?.value == Array("mine".utf8))
+    #expect(store.replicaState.ownThrough == 0)
+  }
+
+  @Test("What this store wrote comes back to it, and what it wrote later stands", arguments: [true, false])
+  func laterStands(isPending: Bool) throws {
+    var store = store
+    for value in ["earlier", "later"] {
+      store.write([.init(key: Array("k".utf8), value: Array(value.utf8))], clock: 2_000)
+      if !isPending || store.version == 1 { try acknowledge(&store) }
+    }
+    store.truncateLog(keeping: 0)
+    try store.rollBack(
+      to: .start(of: Identity(high: 9, low: 10)), in: epoch, shipped: store.state.shipped,
+      digest: store.state.shippedDigest, head: 1)
+    _ = try store.apply(feed(of: store.identity, [(1, "earlier")]), epoch: Identity(high: 9, low: 10))
+    #expect(store.rows[Array("k".utf8)]?.value == Array("later".utf8))
+    #expect(store.conflicts.allSatisfy { !$0.outcome.isJournaled })
+  }
+
+  @Test("Of what others brought back, what is not fed is offered again, and what is fed is not, however much it is")
+  func unproven() throws {
+    var store = store
+    let count = StoreLimits.unprovenCommits + 3
+    for number in 0..<count {
+      store.write([.init(key: Array("k\(number % 2)".utf8), value: [UInt8(number % 7)])], clock: 1)
+    }
+    store.write([.init(key: Array("k".utf8), value: Array("taken".utf8))], clock: 3_000)
+    let last = store.version
+    let time = HybridTime(rawValue: store.rows[Array("k".utf8)]!.row.time.rawValue)
+    var fed = try feed(of: store.identity, [(last, "taken")])
+    let view = CommitHeader(
+      version: 1, serverVersion: 0, origin: store.identity, originVersion: last, time: time, flags: [], changeCount: 1)
+    let change: [UInt8] = [0, 1, 0, 5, 0, 0, 0] + Array("ktaken".utf8)
+    fed.records = []
+    fed.records.append(commit: view, changes: [0..<change.count], in: change.bytes)
+    _ = try store.apply(fed, epoch: epoch)
+    let state = store.state
+    let (outcome, _) = try store.acknowledge(
+      Acknowledgement(through: last, exceptions: [], head: 1), digest: state.position.digest,
+      localChanges: count + 1, localBytes: Int(state.localBytes), epoch: epoch, isUnproven: true)
+    // Of so many commits two are current, one for each key.
+    #expect(outcome.reoffered == 2 && store.state.shipped == last && store.state.pendingChanges == 2)
+    #expect(store.replicaState.holdUntil == 0)
   }
 
   @Test("A commit that a restored hub refuses once more is parked once, as it was")

@@ -46,8 +46,6 @@ final class SimulatedLink {
   /// What happened that does not happen every day, since somebody last looked.
   var sightings: [RarePath] = []
   var surroundings = Surroundings()
-  /// The hub says to have decided through here, by what others brought back.
-  private(set) var broughtBackThrough: Version = 0
   /// Sent, but behind a feed that is to come.
   private var heldAcknowledgements: [Message] = []
 
@@ -334,9 +332,11 @@ final class SimulatedLink {
       if let segment { note(segment, maximumBytes) }
       // Only what is durable is shipped.
       return (.pushRead(segment, state: state), surroundings.bug != .confirmedBeforeDurable)
-    case .acknowledge(let acknowledgement, let digest, let changes, let bytes, let epoch):
+    case .acknowledge(let decision, let epoch):
       let (outcome, isDurable) = try store.acknowledge(
-        acknowledgement, digest: digest, localChanges: changes, localBytes: bytes, epoch: epoch)
+        decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,
+        localBytes: decision.localBytes, epoch: epoch, isUnproven: decision.isUnproven)
+      if decision.isUnproven, outcome.reoffered > 0 { sightings.append(.unheardOfferedAgain) }
       if outcome.reoffered > 0 { sightings.append(.staleOfferedAgain) }
       if outcome.parked > 0 { sightings.append(.parked) }
       return (
@@ -349,9 +349,9 @@ final class SimulatedLink {
       for conflict in store.conflicts[min(known, store.conflicts.count)...] { sightings.append(RarePath(conflict)) }
       return (.applied(outcome, state: store.replicaState), isDurable)
     case .awaitLocal: return (.localAdvanced, false)
-    case .rollBack(let cursor, let space, let shipped, let digest):
+    case .rollBack(let cursor, let space, let shipped, let digest, let head):
       let wasRestoring = store.state.isRestoring
-      let offered = try store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest)
+      let offered = try store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest, head: head)
       if offered > 0 { sightings.append(.rowsOffered) }
       if wasRestoring { sightings.append(.restoredWhileBringingBack) }
       return (.rolledBack(store.replicaState), true)
@@ -433,10 +433,7 @@ extension SimulatedLink {
     case .welcome(let welcome):
       if welcome.lastApplied > replica.state.shipped { sightings.append(.decidedUnheard) }
       if !welcome.unconfirmed.isEmpty { sightings.append(.exceptionsToldAgain) }
-      if welcome.appliedKind == .commit {
-        sightings.append(.broughtBackByOthers)
-        broughtBackThrough = welcome.lastApplied
-      }
+      if welcome.appliedKind == .commit { sightings.append(.broughtBackByOthers) }
       if case .resume = replica.standing(welcome), replica.state.cursor != nil { sightings.append(.resumed) }
     case .push(let push):
       if push.segment.records.isEmpty { sightings.append(.emptyPush) }

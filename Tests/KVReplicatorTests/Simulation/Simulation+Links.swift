@@ -81,10 +81,7 @@ extension Simulation {
     let isDurable = try link.take(step, &nodes[index].store, space, choice: choice)
     if step == .workAtReplica { keepDurable(index, isDurable) }
     if step == .workAtHub { try hubWorked(id) }
-    for sighting in link.sightings {
-      saw(sighting, index)
-      if sighting == .broughtBackByOthers { try excuseUnheard(index, through: link.broughtBackThrough) }
-    }
+    for sighting in link.sightings { saw(sighting, index) }
     link.sightings = []
     try settle(id)
     // Others may wait for what came.
@@ -224,16 +221,6 @@ extension Simulation {
       }
     }
     if connections[id] != nil { timeline.plan(.tick(link: id), after: 5_000_000) }
-  }
-
-  /// What the hub found stale, and was restored before its author heard of it, counts as decided once others bring back what
-  /// the author wrote after it: nobody knows any more that it was not taken. This the product does not hold.
-  private func excuseUnheard(_ index: Int, through version: Version) throws {
-    let store = nodes[index].store
-    for logged in store.log where logged.view.header.version > store.state.shipped {
-      guard logged.view.header.version <= version, store.state.isLocal(logged.view.header) else { continue }
-      ledger.excuse(ledger.held(by: try ModelStore.commits(in: logged.record)))
-    }
   }
 
   private mutating func saw(_ path: RarePath, _ index: Int) {

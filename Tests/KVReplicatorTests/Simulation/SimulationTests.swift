@@ -12,7 +12,7 @@ import Testing
     "Whatever is written, cut, delayed, lost, restored and copied: left in peace, all come to the same and nothing is lost"
   )
   func anything() async throws {
-    let result = await Campaign.run(SeededGenerator.seeds(7_000, from: 1))
+    let result = await Campaign.run(SeededGenerator.seeds(20_000, from: 1))
     for (seed, reason) in result.failures.sorted(by: { $0.seed < $1.seed }).prefix(3) {
       let trace = Simulation.trace(of: seed)
       print("what happened with KVSYNC_SEED=\(seed), to its end:")
@@ -23,7 +23,7 @@ import Testing
     for path in RarePath.allCases { print("  \(result.counts[path])\t\(path.rawValue)") }
     for (seed, reason) in result.failures { print("  seed \(seed): \(reason)") }
     // What a run of a few seeds does not meet says nothing.
-    guard result.seeds >= 7_000 else { return }
+    guard result.seeds >= 20_000 else { return }
     #expect(result.counts.missing.isEmpty, "never occurred: \(result.counts.missing.map(\.rawValue))")
   }
 
