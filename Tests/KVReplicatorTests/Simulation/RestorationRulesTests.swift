@@ -100,6 +100,7 @@ private func feed(
       if !isPending || store.version == 1 { try acknowledge(&store) }
     }
     store.truncateLog(keeping: 0)
+    store.state.cursor = 1
     try store.rollBack(
       to: .start(of: Identity(high: 9, low: 10)), in: epoch, shipped: store.state.shipped,
       digest: store.state.shippedDigest, head: 1)
