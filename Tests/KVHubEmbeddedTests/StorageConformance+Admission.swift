@@ -131,6 +131,29 @@ extension StorageConformance {
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `of keys that a replica does not have it has seen nothing, however far its cursor is`(kind: StorageKind)
+    async throws
+  {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      var b = TestReplica()
+      a.put("a/1", "theirs")
+      a.put("b/1", "theirs")
+      _ = try await space.admit(a.push(after: 0), from: a)
+      b.put("b/1", "outside")
+      b.put("b/2", "outside, and new")
+      b.put("a/1", "inside")
+      var push = b.push(after: 0, cursor: 2)
+      push.coverage = Coverage(prefixes: [Array("a/".utf8)])
+      let acknowledgement = try await space.admit(push, from: b)
+      #expect(acknowledgement.exceptions == [CommitException(version: 1, reason: .stale(hubVersion: 2))])
+      let feed = try #require(try space.feed(after: 2, excluding: .zero, maximumBytes: 1 << 20))
+      #expect(try feed.contents == ["3:b/2=outside, and new", "4:a/1=inside"])
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `exceptions are kept until they are confirmed`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let space = try await storage.space(named: "notes")
