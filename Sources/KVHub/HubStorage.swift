@@ -1,6 +1,6 @@
 // What the hub needs of whatever keeps its spaces.
 //
-// The contract, which `Tests/KVHubTests/StorageConformance.swift` checks for every storage:
+// The contract, which `StorageConformance` of `Tests/KVHubEmbeddedTests` checks for every storage:
 //
 // - *One history.* A space is one serial stream of commits, versions 1, 2, 3 …; its epoch names that history and
 //   changes when the history does.

@@ -292,9 +292,6 @@ extension InMemorySpace {
       state.replayRows()
     }
   }
-
-  /// What a copy of the space made now would hold besides its commits.
-  var allProgress: [Identity: ReplicaProgress] { state.withLock { $0.progress } }
 }
 
 extension InMemorySpace.State {

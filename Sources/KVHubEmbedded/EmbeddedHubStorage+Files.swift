@@ -37,10 +37,10 @@ extension EmbeddedHubStorage {
 
   /// Writes a file for the replica that exported `request`: what the hub has decided of it, with exceptions, and what others
   /// wrote after what it had pulled. Written to a name of its own, synchronised and renamed: it is there whole or not at all.
-  /// Changes nothing in the space.
+  /// Changes nothing in the space, which is made if it does not exist and the replica has never synchronised.
   ///
   /// `progress` is told how many versions of the space are done, and how many there are; it must not block. Throws as
-  /// ``importChanges(from:into:progress:)`` does, and `exists` when there is something at the path.
+  /// ``importChanges(from:into:holder:options:progress:)`` does, and `exists` when there is something at the path.
   public func exportAnswer(
     to path: String, for request: String, of space: String,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }

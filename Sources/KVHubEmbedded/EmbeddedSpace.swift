@@ -1,4 +1,4 @@
-// One space: a store, asked what a hub asks. The store's local version is the space's version, its identity the epoch.
+// One space: a store, asked what a hub asks. The store's local version is the space's version, its incarnation the epoch.
 
 import KVHub
 import KVLog

@@ -24,6 +24,13 @@ package struct ByteReader {
     bytes.loadIdentity(at: try take(16, from: bytes).lowerBound)
   }
 
+  /// Identity, version and digest.
+  package mutating func position(from bytes: RawSpan) throws(LogFormatError) -> Position {
+    let identity = try identity(from: bytes)
+    let version = try read(UInt64.self, from: bytes)
+    return Position(identity: identity, version: version, digest: try digest(from: bytes))
+  }
+
   package mutating func digest(from bytes: RawSpan) throws(LogFormatError) -> Digest {
     bytes.loadDigest(at: try take(16, from: bytes).lowerBound)
   }

@@ -44,8 +44,6 @@ package struct CommitRefusal: Hashable, Sendable {
   package static let keyTooLong: UInt16 = 2
   /// A value is longer than the hub takes.
   package static let valueTooLong: UInt16 = 3
-  /// The replica may not write this.
-  package static let notPermitted: UInt16 = 4
 }
 
 extension CommitException {

@@ -43,6 +43,13 @@ extension [UInt8] {
   package mutating func append(_ bytes: RawSpan) {
     unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
   }
+
+  /// Identity, version and digest.
+  package mutating func append(_ position: Position) {
+    append(position.identity)
+    append(littleEndian: position.version)
+    append(position.digest)
+  }
 }
 
 extension UnsafeMutableRawPointer {

@@ -9,7 +9,7 @@
 //                 epoch     16   of the hub's space; zero: the replica does not know it yet
 //                 checksum  u64  XXH3-64 over the bytes before
 //     replica   : hello, then pushes, then fileEnd
-//     hub       : welcome, then feeds, then fileEnd
+//     hub       : welcome, then feeds and pages, then fileEnd
 //     fileEnd   = frames    u64  before this one
 //                 digest    16   chained over them: D(0) = digest of the replica's identity, D(n) from D(n-1), n and the
 //                                frame's header, then from that, n and its payload, as a log's digest is chained

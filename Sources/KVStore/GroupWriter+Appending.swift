@@ -142,27 +142,18 @@ extension GroupWriter {
   }
 
   func append(_ record: RollbackRecord) {
-    isPlain = false
-    builder.append(.rollback, payload: record.encoded().bytes)
-    state.rolledBack(record)
-    needsSynchronize = true
+    append(.rollback, record.encoded()) { $0.rolledBack(record) }
   }
 
   func append(_ record: AdoptionRecord) {
-    isPlain = false
-    builder.append(.adoption, payload: record.encoded().bytes)
-    state.adopting(record)
+    append(.adoption, record.encoded()) { $0.adopting(record) }
     knownAuthors = [:]
     addedAuthors = [:]
-    needsSynchronize = true
   }
 
   /// What the store held when it adopted its space is offered to that.
   func appendAdopted() {
-    isPlain = false
-    builder.append(.adopted, payload: RawSpan())
-    state.isAdopting = false
-    needsSynchronize = true
+    append(.adopted, []) { $0.isAdopting = false }
   }
 
   /// Appends rows that the hub had at its version `serverVersion`, and writes them; returns the commit under its own version.
@@ -182,16 +173,18 @@ extension GroupWriter {
   }
 
   func append(_ record: SubscriptionRecord) {
-    isPlain = false
-    builder.append(.subscription, payload: record.encoded().bytes)
-    state.subscribed(record)
-    needsSynchronize = true
+    append(.subscription, record.encoded()) { $0.subscribed(record) }
   }
 
   func append(_ record: RestoredRecord) {
+    append(.restored, record.encoded()) { $0.restored(through: record.through) }
+  }
+
+  /// A record that changes the counters alone; durable with the group.
+  private func append(_ kind: RecordKind, _ payload: [UInt8], _ change: (inout StoreState) -> Void) {
     isPlain = false
-    builder.append(.restored, payload: record.encoded().bytes)
-    state.restored(through: record.through)
+    builder.append(kind, payload: payload.bytes)
+    change(&state)
     needsSynchronize = true
   }
 }

@@ -11,7 +11,9 @@ import KVLog
 import LMDB
 
 final class ReadOnlyStore: @unchecked Sendable {
-  // Sound to send: the sources are used under `lock` only. A read may contain another: each walks cursors of its own.
+  // Sound to send: everything is constant once it is made, and of that only the sources, which are LMDB's readers, bear one
+  // thread at a time. `read` is all that uses them, under `lock`; a read may contain another, as each walks cursors of its
+  // own. So the lock is recursive, which `Mutex` is not.
   private let lock = NSRecursiveLock()
   private let sources: [Source]
   private let start: StoreState

@@ -68,6 +68,8 @@ final class SharedMemory: Sendable {
   private static let rememberedFolds = (Word.generation - Word.folds) / 2
 
   let path: String
+  // Sound to share: the addresses never change, the memory is mapped until `deinit`, and this class alone has them. What
+  // lies there belongs to all threads and processes, and is read and written by the atomic functions of CPlatform only.
   nonisolated(unsafe) private let words: UnsafeMutablePointer<UInt64>
   nonisolated(unsafe) private let signalWord: UnsafeMutablePointer<UInt32>
 

@@ -50,16 +50,9 @@ struct AcknowledgementRecord {
     bytes.append(littleEndian: holdUntil)
     return bytes
   }
+}
 
-  init(through: Version, digest: Digest, changes: UInt64, bytes: UInt64, epoch: Identity, holdUntil: Version) {
-    self.through = through
-    self.digest = digest
-    self.changes = changes
-    self.bytes = bytes
-    self.epoch = epoch
-    self.holdUntil = holdUntil
-  }
-
+extension AcknowledgementRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     through = try reader.read(UInt64.self, from: span)
@@ -68,6 +61,7 @@ struct AcknowledgementRecord {
     bytes = try reader.read(UInt64.self, from: span)
     epoch = try reader.identity(from: span)
     holdUntil = try reader.read(UInt64.self, from: span)
+    try reader.end(of: span)
   }
 }
 
@@ -79,17 +73,14 @@ struct CursorRecord {
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
-    bytes.append(position.identity)
-    bytes.append(littleEndian: position.version)
-    bytes.append(position.digest)
+    bytes.append(position)
     return bytes
   }
 
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
-    let epoch = try reader.identity(from: span)
-    let version = try reader.read(UInt64.self, from: span)
-    position = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+    position = try reader.position(from: span)
+    try reader.end(of: span)
   }
 }
 
@@ -99,22 +90,20 @@ struct IncarnationRecord {
   /// See `StoreState.Former`.
   var through: Version
 
-  init(incarnation: Identity, through: Version) {
-    self.incarnation = incarnation
-    self.through = through
-  }
-
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(incarnation)
     bytes.append(littleEndian: through)
     return bytes
   }
+}
 
+extension IncarnationRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     incarnation = try reader.identity(from: span)
     through = try reader.read(UInt64.self, from: span)
+    try reader.end(of: span)
   }
 }
 
@@ -139,9 +128,7 @@ struct RollbackRecord {
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(space)
-    bytes.append(cursor.identity)
-    bytes.append(littleEndian: cursor.version)
-    bytes.append(cursor.digest)
+    bytes.append(cursor)
     bytes.append(littleEndian: shipped)
     bytes.append(shippedDigest)
     for field in [acknowledged, changes, self.bytes, isRestoring ? 1 : 0, ownThrough] {
@@ -149,28 +136,13 @@ struct RollbackRecord {
     }
     return bytes
   }
+}
 
-  init(
-    space: Identity, cursor: Position, shipped: Version, shippedDigest: Digest, acknowledged: Version, changes: UInt64,
-    bytes: UInt64, isRestoring: Bool, ownThrough: Version
-  ) {
-    self.space = space
-    self.cursor = cursor
-    self.shipped = shipped
-    self.shippedDigest = shippedDigest
-    self.acknowledged = acknowledged
-    self.changes = changes
-    self.bytes = bytes
-    self.isRestoring = isRestoring
-    self.ownThrough = ownThrough
-  }
-
+extension RollbackRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     space = try reader.identity(from: span)
-    let epoch = try reader.identity(from: span)
-    let version = try reader.read(UInt64.self, from: span)
-    cursor = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+    cursor = try reader.position(from: span)
     shipped = try reader.read(UInt64.self, from: span)
     shippedDigest = try reader.digest(from: span)
     acknowledged = try reader.read(UInt64.self, from: span)
@@ -178,6 +150,7 @@ struct RollbackRecord {
     bytes = try reader.read(UInt64.self, from: span)
     isRestoring = try reader.read(UInt64.self, from: span) != 0
     ownThrough = try reader.read(UInt64.self, from: span)
+    try reader.end(of: span)
   }
 }
 
@@ -185,17 +158,18 @@ struct RollbackRecord {
 struct RestoredRecord {
   var through: Version
 
-  init(through: Version) { self.through = through }
-
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(littleEndian: through)
     return bytes
   }
+}
 
+extension RestoredRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     through = try reader.read(UInt64.self, from: span)
+    try reader.end(of: span)
   }
 }
 
@@ -204,26 +178,19 @@ struct AdoptionRecord {
   var space: Identity
   var head: Position
 
-  init(space: Identity, head: Position) {
-    self.space = space
-    self.head = head
-  }
-
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(space)
-    bytes.append(head.identity)
-    bytes.append(littleEndian: head.version)
-    bytes.append(head.digest)
+    bytes.append(head)
     return bytes
   }
+}
 
+extension AdoptionRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     space = try reader.identity(from: span)
-    let epoch = try reader.identity(from: span)
-    let version = try reader.read(UInt64.self, from: span)
-    head = Position(identity: epoch, version: version, digest: try reader.digest(from: span))
+    head = try reader.position(from: span)
     try reader.end(of: span)
   }
 }

@@ -49,6 +49,15 @@ struct Output: ~Copyable {
 
   // MARK: JSON, one object a line
 
+  /// Prints one object, for a command whose work matters more than who reads of it.
+  static func printObject(_ members: (inout Output) -> Void) throws {
+    var out = Output()
+    out.beginObject()
+    members(&out)
+    out.endObject()
+    try out.flushToWhoeverReads()
+  }
+
   mutating func beginObject() {
     bytes.append(UInt8(ascii: "{"))
     isFirstMember = true
@@ -117,11 +126,12 @@ struct Output: ~Copyable {
     append("\(number)")
   }
 
-  /// A measurement, with three places.
+  /// null for nil.
   mutating func member(_ name: StaticString, _ number: (some BinaryInteger)?) {
     if let number { member(name, number) } else { memberNull(name) }
   }
 
+  /// A measurement, with three places.
   mutating func member(_ name: StaticString, _ number: Double) {
     beginMember()
     bytes.append(name)

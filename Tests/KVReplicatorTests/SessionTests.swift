@@ -376,6 +376,38 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     #expect(script.code == .protocolViolation)
   }
 
+  @Test("A hub whose page skips missing keys or brings others, or that feeds other keys than are here, is stopped")
+  func keysThatDoNotFit() {
+    func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+    let expected: [(pages: [KeyInterval], code: ReplicatorError.Code?)] = [
+      ([KeyInterval(from: bytes("a/"), end: bytes("a/5"))], nil),
+      ([KeyInterval(prefix: bytes("a/")), KeyInterval(prefix: bytes("c/"))], nil),
+      ([KeyInterval(prefix: bytes("a/")), KeyInterval(prefix: bytes("a/"))], .protocolViolation),
+      ([KeyInterval(prefix: bytes("c/"))], .protocolViolation),
+      ([KeyInterval(from: bytes("a/"), end: bytes("b"))], .protocolViolation),
+    ]
+    for (pages, code) in expected {
+      var script = Script { store in
+        store.state.subscription = Subscription()
+        store.state.subscription.want([bytes("a/"), bytes("c/")])
+      }
+      var welcome = script.welcome
+      welcome.covered = .none
+      script.tell(.received(.welcome(welcome)))
+      #expect(script.ending == nil)
+      for interval in pages {
+        let snapshot = SnapshotPage(position: .start(of: script.epoch), interval: interval, record: [])
+        script.tell(.received(.page(Page(snapshot: snapshot, head: 0))))
+      }
+      #expect(script.code == code, "\(pages)")
+    }
+    var script = Script()
+    var welcome = script.welcome
+    welcome.covered = Coverage(prefixes: [bytes("a/")])
+    script.tell(.received(.welcome(welcome)))
+    #expect(script.code == .protocolViolation)
+  }
+
   @Test("A silent hub is asked once, then given up; a refusal and a goodbye end the session with what they mean")
   func endings() {
     var script = Script(isLive: true)

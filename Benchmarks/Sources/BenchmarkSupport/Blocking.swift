@@ -2,21 +2,19 @@
 // threads that serve tasks block most.
 
 import Foundation
+import Synchronization
 
 /// Waits for asynchronous work on a thread that no task needs.
 public func blocking<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) throws -> Result {
   let done = DispatchSemaphore(value: 0)
-  nonisolated(unsafe) var result: Swift.Result<Result, any Error>?
+  let result = Mutex<Swift.Result<Result, any Error>?>(nil)
   Task.detached {
-    do {
-      let value = try await body()
-      unsafe result = .success(value)
-    } catch {
-      unsafe result = .failure(error)
-    }
+    let outcome: Swift.Result<Result, any Error>
+    do { outcome = .success(try await body()) } catch { outcome = .failure(error) }
+    result.withLock { $0 = outcome }
     done.signal()
   }
   done.wait()
-  guard let result = unsafe result else { throw BenchmarkError("the work gave no result") }
-  return try result.get()
+  guard let outcome = result.withLock({ $0 }) else { throw BenchmarkError("the work gave no result") }
+  return try outcome.get()
 }

@@ -47,10 +47,9 @@ struct Export: ToolCommand {
           remedy: "Give a file that the replica has exported: --for FILE.")
       }
       return try await place.withStorage { storage in
-        let bar = FileProgress("versions")
-        defer { bar.finish() }
-        let report = try await storage.exportAnswer(to: file, for: request, of: place.space) { bar.update($0, $1) }
-        bar.finish()
+        let report = try await FileProgress.show("versions") {
+          try await storage.exportAnswer(to: file, for: request, of: place.space, progress: $0)
+        }
         try report.print(file, output)
         return .ok
       }
@@ -64,10 +63,8 @@ struct Export: ToolCommand {
     return try await withStore(store) { store in
       var configuration = Replicator.Configuration()
       configuration.history = history.shipped
-      let bar = FileProgress("changes")
-      defer { bar.finish() }
-      let report = try await FileExchange(store, configuration: configuration).export(to: file) { bar.update($0, $1) }
-      bar.finish()
+      let exchange = FileExchange(store, configuration: configuration)
+      let report = try await FileProgress.show("changes") { try await exchange.export(to: file, progress: $0) }
       try print(report)
       return .ok
     }
@@ -83,17 +80,15 @@ struct Export: ToolCommand {
       }
       return
     }
-    var out = Output()
-    out.beginObject()
-    out.member("file", file)
-    out.member("pending", report.pendingChanges)
-    out.member("superseded", report.supersededChanges)
-    out.member("commits", report.commits)
-    out.member("segments", report.segments)
-    out.member("fileBytes", report.fileBytes)
-    out.member("awaitsPull", report.awaitsPull)
-    out.endObject()
-    try out.flushToWhoeverReads()
+    try Output.printObject { out in
+      out.member("file", file)
+      out.member("pending", report.pendingChanges)
+      out.member("superseded", report.supersededChanges)
+      out.member("commits", report.commits)
+      out.member("segments", report.segments)
+      out.member("fileBytes", report.fileBytes)
+      out.member("awaitsPull", report.awaitsPull)
+    }
   }
 }
 
@@ -105,15 +100,13 @@ extension HubAnswerReport {
           + "\(Amount.count(changes, "change")) of others, \(Amount.bytes(fileBytes))\n")
       return
     }
-    var out = Output()
-    out.beginObject()
-    out.member("file", file)
-    out.member("replica", replica.description)
-    out.member("decidedVersion", decidedVersion)
-    out.member("commits", commits)
-    out.member("changes", changes)
-    out.member("fileBytes", fileBytes)
-    out.endObject()
-    try out.flushToWhoeverReads()
+    try Output.printObject { out in
+      out.member("file", file)
+      out.member("replica", replica.description)
+      out.member("decidedVersion", decidedVersion)
+      out.member("commits", commits)
+      out.member("changes", changes)
+      out.member("fileBytes", fileBytes)
+    }
   }
 }

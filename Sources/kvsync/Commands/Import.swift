@@ -62,12 +62,8 @@ struct Import: ToolCommand {
     return try await withStore(store) { store in
       var configuration = Replicator.Configuration()
       configuration.policy = PolicyArgument.policy(policy)
-      let bar = FileProgress("bytes")
-      defer { bar.finish() }
-      let report = try await FileExchange(store, configuration: configuration).importAnswer(from: file) {
-        bar.update($0, $1)
-      }
-      bar.finish()
+      let exchange = FileExchange(store, configuration: configuration)
+      let report = try await FileProgress.show("bytes") { try await exchange.importAnswer(from: file, progress: $0) }
       try print(report)
       let counters = store.counters()
       return counters.unresolvedConflicts > 0 || counters.parkedCommits > 0 ? .differences : .ok
@@ -75,10 +71,9 @@ struct Import: ToolCommand {
   }
 
   private func atHub(_ storage: EmbeddedHubStorage, _ place: HubPlace) async throws -> ExitStatus {
-    let bar = FileProgress("bytes")
-    defer { bar.finish() }
-    let report = try await storage.importChanges(from: file, into: place.space, holder: holder) { bar.update($0, $1) }
-    bar.finish()
+    let report = try await FileProgress.show("bytes") {
+      try await storage.importChanges(from: file, into: place.space, holder: holder, progress: $0)
+    }
     try print(report)
     guard let answer else { return .ok }
     let written = try await storage.exportAnswer(to: answer, for: file, of: place.space)
@@ -95,17 +90,15 @@ struct Import: ToolCommand {
       Messages.write(text + "; the space is at version \(report.hubVersion)\n")
       return
     }
-    var out = Output()
-    out.beginObject()
-    out.member("replica", report.replica.description)
-    out.member("commits", report.commits)
-    out.member("changes", report.changes)
-    out.member("stale", report.stale)
-    out.member("refused", report.refused)
-    out.member("skipped", report.skippedCommits)
-    out.member("hubVersion", report.hubVersion)
-    out.endObject()
-    try out.flushToWhoeverReads()
+    try Output.printObject { out in
+      out.member("replica", report.replica.description)
+      out.member("commits", report.commits)
+      out.member("changes", report.changes)
+      out.member("stale", report.stale)
+      out.member("refused", report.refused)
+      out.member("skipped", report.skippedCommits)
+      out.member("hubVersion", report.hubVersion)
+    }
   }
 
   private func print(_ report: SyncReport) throws {
@@ -115,15 +108,13 @@ struct Import: ToolCommand {
           + "\(Amount.count(report.conflicts, "conflict")), \(Amount.count(report.pendingChanges)) still pending\n")
       return
     }
-    var out = Output()
-    out.beginObject()
-    out.member("acknowledged", report.pushedChanges)
-    out.member("pulled", report.pulledChanges)
-    out.member("conflicts", report.conflicts)
-    out.member("reoffered", report.reoffered)
-    out.member("parked", report.parked)
-    out.member("pending", report.pendingChanges)
-    out.endObject()
-    try out.flushToWhoeverReads()
+    try Output.printObject { out in
+      out.member("acknowledged", report.pushedChanges)
+      out.member("pulled", report.pulledChanges)
+      out.member("conflicts", report.conflicts)
+      out.member("reoffered", report.reoffered)
+      out.member("parked", report.parked)
+      out.member("pending", report.pendingChanges)
+    }
   }
 }

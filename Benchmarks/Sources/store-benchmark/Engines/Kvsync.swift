@@ -5,7 +5,8 @@ import Foundation
 import KVStore
 
 final class Kvsync: Engine, @unchecked Sendable {
-  // Sound to send: replaced in `settle` only, while nobody else uses the engine.
+  // Sound to send: replaced in `settle` alone, which is called between loading and measuring, when no other thread has the
+  // engine. A lock would be part of every time that is measured.
   private(set) var store: Store
   private let options: Store.Options
 

@@ -1,0 +1,138 @@
+// What a replica's sessions ask of its store: commits to push, and acknowledgements, feeds and roll-backs to record.
+
+import KVLog
+
+@testable import KVStore
+
+extension ModelStore {
+  /// A program's transaction.
+  @discardableResult
+  mutating func write(_ changes: [Change], clock: UInt64? = nil) -> Version {
+    if let clock { wall = clock }
+    return perform { group in
+      group.beginCommit(time: nil, flags: [])
+      for change in changes { group.change(change.key, change.value) }
+      return group.endCommit()
+    }.0
+  }
+
+  mutating func pushSegment(after: Version, maximumBytes: Int) throws -> PushSegment? {
+    let rows = ScreenedRows(self)
+    let screen = CommitScreen(rows: rows, state: state, history: history, current: nil)
+    return try push(after: after, state, screen, maximumBytes: maximumBytes, readBytes: StoreLimits.pushReadBytes)
+  }
+
+  mutating func acknowledge(
+    _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int = 0, epoch: Identity,
+    isUnproven: Bool = false
+  ) throws -> (Acknowledged, isDurable: Bool) {
+    var total = Acknowledged()
+    var left = Decided(
+      acknowledgement: ack, digest: digest, localChanges: localChanges, localBytes: localBytes,
+      isUnproven: isUnproven)
+    left.acknowledgement.exceptions.removeAll { exception in
+      switch exception.reason {
+      case .stale: bug == .reofferForgotten
+      case .refused: bug == .parkedForgotten
+      }
+    }
+    var isDurable = false
+    while true {
+      let ((outcome, rest), needsSynchronize) = try perform { group in
+        try group.checkHub(epoch)
+        return try Acknowledging(log: group.log, group: group).record(left, epoch: epoch)
+      }
+      isDurable = isDurable || needsSynchronize
+      total.reoffered += outcome.reoffered
+      total.holdUntil = max(total.holdUntil, outcome.holdUntil)
+      total.parked += outcome.parked
+      guard let rest else { return (total, isDurable) }
+      left = rest
+    }
+  }
+
+  mutating func apply(_ feed: CommitSegment, epoch: Identity) throws -> (FeedOutcome, isDurable: Bool) {
+    let policy = policy
+    var total = FeedOutcome()
+    var isDurable = false
+    while true {
+      let (outcome, needsSynchronize) = try perform { try $0.apply(feed, epoch: epoch, policy: policy) }
+      isDurable = isDurable || needsSynchronize
+      total.commits += outcome.commits
+      total.changes += outcome.changes
+      total.bytes += outcome.bytes
+      total.conflicts += outcome.conflicts
+      total.resolutions += outcome.resolutions
+      if outcome.isComplete { return (total, isDurable) }
+    }
+  }
+
+  /// Returns how many rows had to be offered, as the log no longer has their commits.
+  @discardableResult
+  mutating func rollBack(
+    to cursor: Position, in space: Identity, shipped: Version, digest: Digest, head: Version
+  ) throws -> Int {
+    let lost = try LostHistory(after: cursor.version, shipped: shipped, state, in: self)
+    var wanted: [OfferedRow] = []
+    if lost.needsRows {
+      wanted = rows.filter { lost.isInRowsOnly($0.value.row) }.map { key, held in
+        OfferedRow(
+          key: key, version: held.row.version, time: held.row.time, value: held.value,
+          isOwn: held.row.serverVersion == 0)
+      }
+      wanted.sort { $0.key.lexicographicallyPrecedes($1.key) }
+    }
+    let offered = wanted
+    _ = try perform { group in
+      try group.offer(offered)
+    }
+    _ = perform { $0.append(lost.rollback(to: cursor, in: space, digest: digest, head: head, $0.state)) }
+    return offered.count
+  }
+
+  mutating func becomeNewIncarnation(_ incarnation: Identity, restores: Bool) throws {
+    _ = try perform { try $0.becomeNewIncarnation(incarnation, restores: restores) }
+  }
+
+  mutating func recordRestored(through version: Version?, declined: [Version]) throws {
+    _ = try perform { try $0.recordRestored(through: version, declined: declined, from: $0.log) }
+  }
+
+  /// Takes a commit off the list of those that were refused: a new one has what was in it.
+  mutating func retried(_ version: Version) throws {
+    guard let record = parked[version] else { return }
+    _ = try perform {
+      try $0.append(UnparkedRecord(version: version, bytes: UInt64(record.payloadBytes), fate: .retried))
+    }
+  }
+}
+
+// For scripts in which nothing can fail.
+extension ModelStore {
+  /// The space and its epoch are new here.
+  mutating func follow(_ cursor: Position, in space: Identity, shipped: Version) {
+    do {
+      try rollBack(
+        to: cursor, in: space, shipped: shipped, digest: state.shippedDigest, head: cursor.version)
+    } catch {
+      preconditionFailure("\(error)")
+    }
+  }
+
+  mutating func nextPush(after: Version, maximumBytes: Int) -> PushSegment? {
+    do { return try pushSegment(after: after, maximumBytes: maximumBytes) } catch { preconditionFailure("\(error)") }
+  }
+}
+
+/// Rows for finding out what of a commit travels.
+private final class ScreenedRows: RowLookup {
+  private let store: ModelStore
+
+  init(_ store: ModelStore) { self.store = store }
+
+  func row(of key: RawSpan) -> Row? { store.rows[key.copied()]?.row }
+
+  func voidThrough(of key: [UInt8]) -> Version {
+    store.bug == .voidChangeShipped ? 0 : store.voids[key] ?? 0
+  }
+}

@@ -1,0 +1,112 @@
+// What a page of a snapshot does to what is here already: straight between stores, one page at a time.
+
+import KVLog
+import TestSupport
+import Testing
+
+@testable import KVStore
+
+@Suite struct SnapshotLoadingTests {
+  private let fixture: HubFixture
+  private var hub: Store { fixture.hub }
+  private var exchange: Exchange { fixture.exchange }
+
+  init() async throws { fixture = try await HubFixture() }
+
+  /// All that the hub has, as it reads it now for the replica.
+  private func page(for replica: Store) throws -> SnapshotPage {
+    try hub.page(
+      of: KeyInterval(from: [], end: nil), for: replica.incarnation, deletions: false, maximumBytes: 1 << 20)
+  }
+
+  private func rows(_ store: Store) throws -> [String: String] {
+    let rows = try contents(store).map { (text($0.key) ?? "", text($0.value) ?? "") }
+    return Dictionary(uniqueKeysWithValues: rows)
+  }
+
+  @Test("With nothing pending, what the hub no longer has is deleted, and what it has changed is changed, once")
+  func nothingPending() async throws {
+    let (mine, theirs) = (try fixture.replica("mine"), try fixture.replica("theirs"))
+    for key in ["changed", "deleted", "kept"] { try await mine.put("mine", for: key) }
+    try await exchange.settle([mine, theirs], policy: .lastWriterWins)
+    try await theirs.put("theirs", for: "changed")
+    try await theirs.delete("deleted")
+    try await exchange.settle([theirs], policy: .lastWriterWins)
+    _ = try await mine.lapse()
+    let outcome = try await mine.load(try page(for: mine), policy: .lastWriterWins)
+    #expect(try rows(mine) == ["changed": "theirs", "kept": "mine"])
+    // What was its own has the hub's version now.
+    #expect(outcome.changes == 3 && outcome.conflicts == 0)
+    _ = try await mine.lapse()
+    #expect(try await mine.load(try page(for: mine), policy: .lastWriterWins).changes == 0, "only what differs")
+  }
+
+  @Test("A page that the hub read before it took what is written here neither deletes nor replaces that")
+  func olderThanWhatTheHubTook() async throws {
+    let (mine, theirs) = (try fixture.replica("mine"), try fixture.replica("theirs"))
+    try await mine.put("first", for: "k")
+    try await exchange.settle([mine, theirs], policy: .lastWriterWins)
+    _ = try await mine.lapse()
+    let page = try page(for: mine)
+    try await mine.put("second", for: "k")
+    try await mine.put("new", for: "n")
+    while try await exchange.push(mine) {}
+    #expect(mine.counters().pendingChanges == 0)
+    _ = try await mine.load(page, policy: .lastWriterWins)
+    #expect(try rows(mine) == ["k": "second", "n": "new"])
+    try await exchange.settle([theirs, mine], policy: .lastWriterWins)
+    #expect(try rows(mine) == rows(hub) && rows(theirs) == rows(hub))
+    // Taken before the page was read, and deleted since.
+    try await theirs.delete("n")
+    try await exchange.settle([theirs], policy: .lastWriterWins)
+    _ = try await mine.lapse()
+    _ = try await mine.load(try self.page(for: mine), policy: .lastWriterWins)
+    #expect(try rows(mine) == ["k": "second"])
+  }
+
+  @Test("What is pending since before the store went on under another name stays pending")
+  func pendingOfAFormerName() async throws {
+    let mine = try fixture.replica("mine")
+    try await mine.put("shared", for: "k")
+    try await exchange.settle([mine], policy: .lastWriterWins)
+    try await mine.put("pending", for: "p")
+    _ = try await mine.becomeNewIncarnation(restores: false)
+    _ = try await mine.lapse()
+    _ = try await mine.load(try page(for: mine), policy: .lastWriterWins)
+    #expect(try rows(mine) == ["k": "shared", "p": "pending"])
+    #expect(mine.counters().pendingChanges == 1)
+    try await exchange.settle([mine], policy: .lastWriterWins)
+    #expect(try rows(hub) == ["k": "shared", "p": "pending"])
+  }
+
+  @Test("A page of a version before the pull cursor is refused, and changes nothing")
+  func pageOfThePast() async throws {
+    let (mine, theirs) = (try fixture.replica("mine"), try fixture.replica("theirs"))
+    try await mine.put("mine", for: "k")
+    try await exchange.settle([mine, theirs], policy: .lastWriterWins)
+    let page = try page(for: mine)
+    try await theirs.put("theirs", for: "k")
+    try await exchange.settle([theirs, mine], policy: .lastWriterWins)
+    let state = try await mine.lapse()
+    #expect(state.cursor?.version == 2 && page.position.version == 1)
+    let error = await #expect(throws: StoreError.self) { try await mine.load(page, policy: .lastWriterWins) }
+    #expect(error?.code == .replication)
+    #expect(try rows(mine) == ["k": "theirs"])
+  }
+
+  @Test("What was seen is known through the oldest of the versions it was seen at, and of nothing that is not wanted")
+  func seen() {
+    var subscription = Subscription()
+    subscription.loaded(KeyInterval(from: [], end: nil))
+    subscription.lapse(from: 10)
+    #expect(subscription.seen == .all && subscription.seenThrough == 10 && subscription.coverage.isEmpty)
+    // Loaded again in part only, when it lapses once more.
+    subscription.loaded(KeyInterval(prefix: Array("a".utf8)))
+    subscription.lapse(from: 20)
+    #expect(subscription.seen == .all && subscription.seenThrough == 10)
+    subscription.want([Array("b".utf8)])
+    #expect(subscription.seen == Coverage(prefixes: [Array("b".utf8)]) && subscription.missing == subscription.seen)
+    subscription.loaded(KeyInterval(prefix: Array("b".utf8)))
+    #expect(subscription.seen.isEmpty && subscription.seenThrough == 0 && subscription.missing.isEmpty)
+  }
+}
