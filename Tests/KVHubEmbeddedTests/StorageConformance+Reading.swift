@@ -32,6 +32,30 @@ extension StorageConformance {
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `a replica is fed its own commits that others brought back, and those through a version that it names`(
+    kind: StorageKind
+  ) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      for key in ["a1", "a2", "a3"] { a.put(key, "a") }
+      _ = try await space.admit(a.push(after: 0, through: 2), from: a)
+      let own = FeedRequest(after: 0, excluding: a.identity)
+      #expect(try space.feed(own, maximumBytes: 1 << 20)?.contents == [])
+      var named = own
+      named.ownThrough = 1
+      #expect(try space.feed(named, maximumBytes: 1 << 20)?.contents == ["1:a1=a"])
+      try await space.beginEpoch(after: try space.head().identity, through: 2)
+      var segment = a.segment(after: 2, through: 3)
+      // The version that the hub had once given it stands behind that of who brings it.
+      segment.records[16] = 9
+      let outcome = try await space.restore(Restoration(segment: segment, cursor: 2))
+      #expect(outcome.declined.isEmpty)
+      #expect(try space.feed(own, maximumBytes: 1 << 20)?.contents == ["3:a3=a"])
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `a feed is cut at commits by bytes, and one commit is never too large`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       let space = try await storage.space(named: "notes")

@@ -339,6 +339,7 @@ import Testing
     state.lastSuccessor = 22
     state.formerThrough = 23
     state.isAdopting = true
+    state.ownThrough = 24
     let bytes = state.encoded()
     expect(
       bytes,
@@ -364,7 +365,8 @@ import Testing
         ("position: version", "0b00000000000000"), ("position: digest", "303132333435363738393a3b3c3d3e3f"),
         ("hubSpace", "101112131415161718191a1b1c1d1e1f"),
         ("lastSuccessor", "1600000000000000"), ("formerThrough", "1700000000000000"),
-        ("isAdopting", "0100000000000000"), ("isHeldForLoad", "00"), ("everything is wanted", "010000"),
+        ("isAdopting", "0100000000000000"), ("ownThrough", "1800000000000000"), ("isHeldForLoad", "00"),
+        ("everything is wanted", "010000"),
         ("coverage", "0000"), ("seen", "0000"), ("seenThrough", "0000000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)
