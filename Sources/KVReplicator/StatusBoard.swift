@@ -179,7 +179,7 @@ final class StatusBoard: Sendable {
         lagVersions: contents.hubVersion.map { $0 > cursor ? $0 - cursor : 0 },
         lag: isLevel ? .zero : contents.lastLevel.map { now - $0 },
         nextTry: contents.nextTry.map { max(.zero, $0 - now) }, lastError: contents.lastError,
-        unresolvedConflicts: unresolved, repairs: contents.repairs)
+        unresolvedConflicts: unresolved, hubRetention: HubRetention(local.contact), repairs: contents.repairs)
     }
   }
 

@@ -188,6 +188,13 @@ extension GroupWriter {
     needsSynchronize = true
   }
 
+  /// Nobody waits for it: a loss of power takes the store back to what it knew before.
+  func append(_ contact: HubContact) {
+    isPlain = false
+    builder.append(.contact, payload: contact.encoded().bytes)
+    state.noted(contact)
+  }
+
   func append(_ record: RestoredRecord) {
     isPlain = false
     builder.append(.restored, payload: record.encoded().bytes)

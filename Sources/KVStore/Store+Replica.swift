@@ -32,6 +32,8 @@ package struct ReplicaState: Sendable, Equatable {
   package var isRestoring = false
   /// Not all that is here has been offered to the space that was adopted.
   package var isAdopting = false
+  /// What the hub promised, and since when that counts.
+  package var contact = HubContact()
   package var pendingChanges: Int
   package var pendingBytes: Int
   package var firstLogVersion: Version
@@ -48,8 +50,8 @@ extension ReplicaState {
       holdUntil: state.isHeldForLoad ? .max : state.holdUntil > state.cursor ? state.holdUntil : 0,
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
-      isRestoring: state.isRestoring, isAdopting: state.isAdopting, pendingChanges: state.pendingChanges,
-      pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
+      isRestoring: state.isRestoring, isAdopting: state.isAdopting, contact: state.contact,
+      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }
 }
 

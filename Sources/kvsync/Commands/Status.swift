@@ -61,11 +61,14 @@ struct Status: ToolCommand {
     var note: StatusNote?
     var hubVersion: Version?
     var oldestAge: Double?
+    var retention: HubRetention?
     var now = Store.clockMilliseconds
+    var time: HybridTime { HybridTime(milliseconds: now) }
 
     init(_ store: Store, asked: Version?) {
       counters = store.counters()
       note = StatusNote.left(in: store)
+      retention = HubRetention(store.replicaState().contact)
       hubVersion = asked ?? note?.hubVersion
       if counters.pendingChanges > 0,
         let time = try? store.timeOfLocalCommit(after: counters.acknowledgedVersion)
@@ -123,6 +126,15 @@ struct Status: ToolCommand {
     out.member("nextTrySeconds", standing.nextTrySeconds)
     out.member("lastErrorCode", standing.note?.errorCode)
     out.member("lastError", standing.note?.errorMessage)
+    if let retention = standing.retention {
+      out.member("lastCaughtUp", Amount.time(milliseconds: retention.lastCaughtUp.milliseconds))
+      out.member("hubRetentionSeconds", retention.keeps.map(Amount.seconds))
+      out.member("keptUntil", retention.keptUntil.map { Amount.time(milliseconds: $0.milliseconds) })
+      if case .time(let left) = retention.remaining(at: standing.time) {
+        out.member("keptForSeconds", Amount.seconds(left))
+      }
+      out.member("isRunningOut", retention.isRunningOut(at: standing.time))
+    }
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
     out.array(of: standing.note?.repairs ?? [])
     out.member("parkedCommits", counters.parkedCommits)
@@ -150,6 +162,10 @@ struct Status: ToolCommand {
     }
     if let next = standing.nextTrySeconds { rows.append(("next try", "in \(seconds(next))")) }
     if let error = standing.note?.errorMessage { rows.append(("last error", error)) }
+    if let retention = standing.retention {
+      rows.append(("caught up", "last at \(Amount.time(milliseconds: retention.lastCaughtUp.milliseconds))"))
+      rows.append(("hub keeps", retention.sentence(at: standing.time)))
+    }
     rows.append(("unresolved conflicts", Amount.count(counters.unresolvedConflicts)))
     rows.append(("parked", Amount.count(counters.parkedCommits, "commit")))
     if counters.isAdopting {
