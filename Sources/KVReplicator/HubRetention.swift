@@ -39,7 +39,8 @@ public struct HubRetention: Sendable, Hashable {
   public func remaining(at now: HybridTime) -> Remaining {
     guard let keptUntil else { return .forever }
     guard now.milliseconds >= lastCaughtUp.milliseconds else { return .unknown }
-    return .time(.milliseconds(Int64(clamping: keptUntil.milliseconds) - Int64(clamping: min(now, keptUntil).milliseconds)))
+    return .time(
+      .milliseconds(Int64(clamping: keptUntil.milliseconds) - Int64(clamping: min(now, keptUntil).milliseconds)))
   }
 
   /// Whether it is time to synchronise: less than a quarter is left, or nobody knows how much.

@@ -49,6 +49,8 @@ struct LapseWatch: Sendable {
 struct LapseWatcher: Sendable {
   let store: Store
   let clock: @Sendable () -> UInt64
+  /// Whether store and hub have the same at present: what the store has noted of that is a little behind.
+  let isLevel: @Sendable () -> Bool
   /// Told each warning; must not block.
   let tell: @Sendable (SessionNotice) -> Void
 
@@ -57,7 +59,7 @@ struct LapseWatcher: Sendable {
     var watch = LapseWatch()
     while !Task.isCancelled {
       let retention = HubRetention(store.replicaState().contact)
-      if let notice = watch.look(retention, at: HybridTime(milliseconds: clock())) { tell(notice) }
+      if !isLevel(), let notice = watch.look(retention, at: HybridTime(milliseconds: clock())) { tell(notice) }
       // A hub that keeps what is new for a day is looked after once a minute.
       let pause = (retention?.keeps ?? .seconds(86_400)) / 1_024
       do { try await Task.sleep(for: pause.clamped(to: .milliseconds(50)...Duration.seconds(60))) } catch { return }

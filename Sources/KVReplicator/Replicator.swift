@@ -168,7 +168,9 @@ public final class Replicator: Sendable, Service {
     board.recall(StatusNote.left(in: store)?.repairs ?? [])
     let keeper = NoteKeeper(store: store, hub: hub, board: board)
     let keeping = Task { await keeper.run() }
-    let watcher = LapseWatcher(store: store, clock: configuration.clock) { [board, configuration] notice in
+    let watcher = LapseWatcher(
+      store: store, clock: configuration.clock, isLevel: { [board] in board.isLevel }
+    ) { [board, configuration] notice in
       _ = board.tell(notice)
       if case .lapseWarning(let within) = notice { configuration.lapseWarning(within) }
     }

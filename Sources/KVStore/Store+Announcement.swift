@@ -59,7 +59,9 @@ extension Store {
     return announced.version
   }
 
-  private static func parseAnnouncement(_ data: [UInt8]) throws(LogFormatError) -> (incarnation: Identity, version: Version) {
+  private static func parseAnnouncement(_ data: [UInt8]) throws(LogFormatError) -> (
+    incarnation: Identity, version: Version
+  ) {
     let span = data.bytes
     var reader = ByteReader()
     guard try reader.read(UInt64.self, from: span) == announcementMagic else { throw LogFormatError(.badValue, at: 0) }

@@ -28,7 +28,8 @@ struct StoreDirectory {
   static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
   static let ownNames = lockNames.union([
     "log", "tail", "undelivered", Index.name, Index.name + "-lock", Index.name + ".compact",
-    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name, noteName, newNoteName, announcementName, newAnnouncementName,
+    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name, noteName, newNoteName, announcementName,
+    newAnnouncementName,
   ])
 
   enum Content {

@@ -64,7 +64,8 @@ final class SyncNews: Sendable {
         case .some(let left): "in \(Amount.span(left))"
         }
       return Messages.write(
-        "the hub stops keeping what this store lacks \(when): unless it syncs before, it comes back through a snapshot\n")
+        "the hub stops keeping what this store lacks \(when): unless it syncs before, it comes back through a snapshot\n"
+      )
     }
     var line = Output()
     line.beginObject()
@@ -78,7 +79,11 @@ final class SyncNews: Sendable {
   func tellIfRunningOut(_ store: Store) {
     let now = HybridTime(milliseconds: Store.clockMilliseconds)
     guard let retention = HubRetention(store.replicaState().contact), retention.isRunningOut(at: now) else { return }
-    if case .time(let left) = retention.remaining(at: now) { lapseWarning(within: left) } else { lapseWarning(within: nil) }
+    if case .time(let left) = retention.remaining(at: now) {
+      lapseWarning(within: left)
+    } else {
+      lapseWarning(within: nil)
+    }
   }
 
   func caughtUp(_ report: SyncReport) {

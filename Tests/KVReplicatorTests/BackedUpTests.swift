@@ -20,7 +20,8 @@ struct BackedUpTests {
 
   private func write(_ range: Range<Int>, to store: Store) async throws {
     for number in range {
-      try await store.put([UInt8](repeating: UInt8(number & 255), count: 1_000), for: "k\(number)", durability: .relaxed)
+      try await store.put(
+        [UInt8](repeating: UInt8(number & 255), count: 1_000), for: "k\(number)", durability: .relaxed)
     }
   }
 
@@ -35,7 +36,7 @@ struct BackedUpTests {
     return (hub, storage)
   }
 
-  @Test("Nothing goes before the announcement, what is covered after it; a hub restored from that backup gets all the rest")
+  @Test("Nothing goes before the announcement, what is covered after it; a hub restored from that backup gets the rest")
   func announced() async throws {
     let bench = try Workbench()
     var (hub, storage) = try await serve(bench)

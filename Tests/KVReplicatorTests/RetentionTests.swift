@@ -186,7 +186,8 @@ struct RetentionTests {
     await hub.shutdown()
   }
 
-  @Test("What is noted is written again when it has aged, when the hub says something else, or when the clock went back")
+  @Test(
+    "What is noted is written again when it has aged, when the hub says something else, or when the clock went back")
   func due() {
     let noted = HubContact(levelTime: Self.start, retentionSeconds: 64, backedUp: 5)
     var contact = noted

@@ -386,7 +386,8 @@ import Testing
         ("isAdopting", "0100000000000000"), ("decidedBy", "1c00000000000000"),
         ("contact: levelTime", "1d00000000000000"), ("contact: retentionSeconds", "1e00000000000000"),
         ("contact: backedUp", "1f00000000000000"),
-        ("marks", "1000"), ("mark", "1a00000000000000" + "1b00000000000000"), ("isHeldForLoad", "00"), ("everything is wanted", "010000"),
+        ("marks", "1000"), ("mark", "1a00000000000000" + "1b00000000000000"), ("isHeldForLoad", "00"),
+        ("everything is wanted", "010000"),
         ("coverage", "0000"), ("seen", "0000"), ("seenThrough", "0000000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)

@@ -19,7 +19,8 @@ struct LogRetentionTests {
   /// Commits of 1 KB each, all of them decided by the hub.
   private func write(_ count: Int, to store: Store, _ fixture: HubFixture) async throws {
     for number in 0..<count {
-      try await store.put([UInt8](repeating: UInt8(number & 255), count: 1_000), for: "k\(number)", durability: .relaxed)
+      try await store.put(
+        [UInt8](repeating: UInt8(number & 255), count: 1_000), for: "k\(number)", durability: .relaxed)
     }
     try await fixture.exchange.settle([store], policy: .lastWriterWins)
     #expect(store.replicaState().pendingChanges == 0)
@@ -158,7 +159,7 @@ struct LogRetentionTests {
     try store.closeBlocking()
   }
 
-  @Test("Whatever was pushed, pulled, lost on the way and resolved: what counts as covered is on the hub by that version")
+  @Test("Whatever was pushed, pulled, lost and resolved: what counts as covered is on the hub by that version")
   func coverage() async throws {
     var random = SeededGenerator()
     let fixture = try await HubFixture()

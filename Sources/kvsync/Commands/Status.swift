@@ -19,6 +19,10 @@ struct Status: ToolCommand {
       What was mended by itself stays on show, the last of each kind: a hub or a
       store that was restored to an older state, or a store that was copied.
 
+      A hub may keep what is new for some days only: until when this store may stay
+      away is told, from the time at which hub and store last had the same. Afterwards
+      it comes back through a snapshot, which keeps what is pending.
+
       States: offline, connecting, catchingUp, live, paused, needsAuthorization,
       failed. The lag is the number of the hub's versions that are not here, and
       the time since hub and store were last found to have the same.
@@ -98,6 +102,12 @@ struct Status: ToolCommand {
       return note?.lagSeconds(at: now)
     }
 
+    /// nil: for ever, or not known.
+    var keptForSeconds: Double? {
+      guard case .time(let left) = retention?.remaining(at: time) else { return nil }
+      return Amount.seconds(left)
+    }
+
     var nextTrySeconds: Double? {
       guard let note, note.isCurrent, let next = note.nextTry else { return nil }
       return next > now ? Double(next - now) / 1_000 : 0
@@ -126,15 +136,12 @@ struct Status: ToolCommand {
     out.member("nextTrySeconds", standing.nextTrySeconds)
     out.member("lastErrorCode", standing.note?.errorCode)
     out.member("lastError", standing.note?.errorMessage)
-    if let retention = standing.retention {
-      out.member("lastCaughtUp", Amount.time(milliseconds: retention.lastCaughtUp.milliseconds))
-      out.member("hubRetentionSeconds", retention.keeps.map(Amount.seconds))
-      out.member("keptUntil", retention.keptUntil.map { Amount.time(milliseconds: $0.milliseconds) })
-      if case .time(let left) = retention.remaining(at: standing.time) {
-        out.member("keptForSeconds", Amount.seconds(left))
-      }
-      out.member("isRunningOut", retention.isRunningOut(at: standing.time))
-    }
+    let retention = standing.retention
+    out.member("lastCaughtUp", retention.map { Amount.time(milliseconds: $0.lastCaughtUp.milliseconds) })
+    out.member("hubRetentionSeconds", retention?.keeps.map(Amount.seconds))
+    out.member("keptUntil", retention?.keptUntil.map { Amount.time(milliseconds: $0.milliseconds) })
+    out.member("keptForSeconds", standing.keptForSeconds)
+    out.member("isRunningOut", retention?.isRunningOut(at: standing.time) ?? false)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
     out.array(of: standing.note?.repairs ?? [])
     out.member("parkedCommits", counters.parkedCommits)
