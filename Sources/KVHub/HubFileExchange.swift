@@ -123,6 +123,8 @@ package struct HubFileExchange: Sendable {
       unconfirmed: (progressOfReplica?.unconfirmed ?? []).filter { $0.version > hello.shipped.version },
       retentionFloor: state.retentionFloor)
     welcome.appliedKind = progressOfReplica?.digestKind ?? .log
+    welcome.retentionSeconds = state.retentionSeconds
+    welcome.backedUp = state.backedUp
     let coverage = SentCoverage(hello, state)
     welcome.covered = coverage.covered
     let greeting = Message.welcome(welcome)

@@ -151,11 +151,10 @@ extension HubSession {
     inbound.acknowledgedThrough = max(inbound.acknowledgedThrough, through)
     inbound.note(news)
     inbound.credit += admission.chargedBytes
-    actions.append(
-      .send(
-        .acknowledgement(
-          Acknowledgement(
-            through: inbound.acknowledgedThrough, exceptions: news, head: acknowledgement.head))))
+    var answer = acknowledgement
+    answer.through = inbound.acknowledgedThrough
+    answer.exceptions = news
+    actions.append(.send(.acknowledgement(answer)))
     actions.append(.send(.credit(admission.chargedBytes)))
     guard mayBegin else { return sayGoodbye() }
     // What was read during the admission goes before the next one, for which it would have to wait again.

@@ -271,6 +271,7 @@ package struct HubSession: Sendable {
     let coverage = SentCoverage(hello, state)
     welcome.covered = coverage.covered
     welcome.retentionSeconds = state.retentionSeconds
+    welcome.backedUp = state.backedUp
     welcome.mayRefuse = configuration.mayRefuse
     actions.append(.establish(outboundFrameBytes: hello.maximumFrameBytes))
     actions.append(.send(.welcome(welcome)))

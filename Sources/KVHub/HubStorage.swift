@@ -53,6 +53,10 @@ package protocol HubSpace: Sendable {
   /// For how many seconds what was fed once is surely kept for those who were not fed it; 0: for ever.
   var retentionSeconds: UInt64 { get }
 
+  /// The version of the present epoch that a backup covers, as whoever keeps the backups says; 0: none. What was known a
+  /// second ago will do.
+  func backedUpVersion() -> Version
+
   /// The digest at a version; `nil` if that lies beyond the head or below the retention floor.
   func digest(at version: Version) throws -> Digest?
 
@@ -70,7 +74,8 @@ package protocol HubSpace: Sendable {
   ///   before is skipped.
   /// - Exceptions through `confirmed` are forgotten.
   /// - The result covers everything decided of the replica so far: `through` is its last applied version,
-  ///   `exceptions` are all that are unconfirmed, `head` is the space's version after it.
+  ///   `exceptions` are all that are unconfirmed, `head` is the space's version after it, `backedUp` is as
+  ///   `backedUpVersion` has it.
   ///
   /// Returns once durable. A push that throws has changed nothing, unless the error is ``HubStorageError/failed(_:)``:
   /// then its outcome is found out by `progress(of:)`, after the storage has been opened again if it asks for that.
@@ -111,6 +116,7 @@ package protocol HubSpace: Sendable {
 
 extension HubSpace {
   package var retentionSeconds: UInt64 { 0 }
+  package func backedUpVersion() -> Version { 0 }
 }
 
 /// What a replica is to be fed of a space.

@@ -10,6 +10,8 @@ package struct SpaceState: Hashable, Sendable {
   package var retentionFloor: Version
   /// For how long the log surely keeps what it has; 0: for ever.
   package var retentionSeconds: UInt64 = 0
+  /// The version that a backup covers; 0: none is announced.
+  package var backedUp: Version = 0
   /// What the hub has decided of the replica; `nil`: it has never pushed.
   package var progress: ReplicaProgress?
   /// The newest of the replica's positions that is in this history; `nil`: the replica knows another space.
@@ -35,6 +37,7 @@ extension HubSpace {
     var state = SpaceState(
       head: head, retentionFloor: try retentionFloor(), progress: progress, common: try common(hello, head, former))
     state.retentionSeconds = retentionSeconds
+    state.backedUp = min(backedUpVersion(), head.version)
     state.formerEpochs = former.map(\.identity)
     return state
   }

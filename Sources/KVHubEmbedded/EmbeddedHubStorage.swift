@@ -5,10 +5,10 @@
 // - A store whose outcome became unknown is closed and opened again before anybody uses the space further.
 
 import KVProtocol
-import KVStore
 import Synchronization
 
 public import KVHub
+public import KVStore
 
 /// A hub storage in a directory: one store for each space, durable across crashes and restarts.
 ///
@@ -64,6 +64,22 @@ public final class EmbeddedHubStorage: Sendable {
     self.retention = retention
     self.segmentBytes = segmentBytes
     lock = try directory.open()
+  }
+
+  /// Copies a space, while replicas go on with it, as `Store.backup(to:progress:)` does; throws the same, and `noStore` when
+  /// there is no such space. With `announcing`, replicas are told within a second that a backup covers what the space had,
+  /// as `Store.announceBackup(of:)` says: only for backups that will be kept.
+  @discardableResult
+  public func backup(
+    space name: String, to path: String, announcing: Bool = false
+  ) async throws -> VerificationReport {
+    guard SpaceName.isValid(name), directory.hasSpace(name) else {
+      throw StoreError(.noStore, "the hub has no space of that name.", path: directory.path)
+    }
+    let store = try await opening(of: name, creating: false).value.store
+    let report = try await store.backup(to: path)
+    if announcing { try store.announceBackup(of: report) }
+    return report
   }
 
   /// The names of the spaces in the directory, in order; `nil` when it is not a hub's. Looks without changing anything.

@@ -4,6 +4,7 @@ import KVHub
 import KVLog
 import KVProtocol
 import KVStore
+import Synchronization
 
 final class EmbeddedSpace: HubSpace {
   let store: Store
@@ -12,6 +13,9 @@ final class EmbeddedSpace: HubSpace {
   private weak let storage: EmbeddedHubStorage?
 
   let retentionSeconds: UInt64
+  /// What was announced, as it was read last: another process may say so at any time.
+  private let announced = Mutex<(version: Version, read: ContinuousClock.Instant)?>(nil)
+  private static let announcementAge = Duration.seconds(1)
 
   init(name: String, directory: HubDirectory, storage: EmbeddedHubStorage) async throws {
     self.name = name
@@ -49,10 +53,22 @@ final class EmbeddedSpace: HubSpace {
     _ push: PushSegment, from replica: Identity, confirmed: Version
   ) async throws -> Acknowledgement {
     do {
-      return try await store.admit(push, from: replica, confirmed: confirmed)
+      var acknowledgement = try await store.admit(push, from: replica, confirmed: confirmed)
+      acknowledgement.backedUp = min(backedUpVersion(), acknowledgement.head)
+      return acknowledgement
     } catch {
       throw translate(error)
     }
+  }
+
+  func backedUpVersion() -> Version {
+    let now = ContinuousClock.now
+    if let announced = announced.withLock({ $0 }), now - announced.read < Self.announcementAge {
+      return announced.version
+    }
+    let version = store.announcedBackup()
+    announced.withLock { $0 = (version, now) }
+    return version
   }
 
   func formerEpochs() throws -> [Position] { store.formerEpochs() }

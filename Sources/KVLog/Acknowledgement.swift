@@ -7,6 +7,8 @@ package struct Acknowledgement: Hashable, Sendable {
   package var exceptions: [CommitException]
   /// The hub's version after it.
   package var head: Version
+  /// The hub's version that a backup of the hub covers; 0: none is announced.
+  package var backedUp: Version = 0
 
   package init(through: Version, exceptions: [CommitException], head: Version) {
     self.through = through

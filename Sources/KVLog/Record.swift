@@ -25,6 +25,7 @@ package enum RecordKind: UInt8, Sendable {
   case adoption = 14
   case succession = 15
   case adopted = 16
+  case contact = 17
 }
 
 /// Where one record lies in the bytes it was read from.

@@ -1,6 +1,6 @@
 // Between a message and the payload of its frames.
 //
-//     acknowledgement = through u64 | head u64 | exceptions
+//     acknowledgement = through u64 | head u64 | backedUp u64 | exceptions
 //     exceptions      = count u32 | *(version u64 | reason)                 KVLog's CommitException.swift
 //     reason          = 1 u8 | hubVersion u64                               stale
 //                     | 2 u8 | code u16 | message (u16 count | UTF-8)       refused
@@ -45,6 +45,7 @@ extension Message {
     case .acknowledgement(let acknowledgement):
       head.append(littleEndian: acknowledgement.through)
       head.append(littleEndian: acknowledgement.head)
+      head.append(littleEndian: acknowledgement.backedUp)
       CommitException.encode(acknowledgement.exceptions, to: &head)
     case .feed(let feed):
       feed.encodeHead(to: &head)
@@ -126,9 +127,12 @@ extension Message {
     case .acknowledgement:
       let through = try reader.read(UInt64.self, from: bytes)
       let head = try reader.read(UInt64.self, from: bytes)
+      let backedUp = try reader.read(UInt64.self, from: bytes)
       let exceptions = try CommitException.decodeList(from: &reader, in: bytes)
       try reader.end(of: bytes)
-      return .acknowledgement(Acknowledgement(through: through, exceptions: exceptions, head: head))
+      var acknowledgement = Acknowledgement(through: through, exceptions: exceptions, head: head)
+      acknowledgement.backedUp = backedUp
+      return .acknowledgement(acknowledgement)
     case .page:
       return .page(try Page(decoding: bytes))
     case .restored:

@@ -17,6 +17,7 @@
 //               retentionFloor  u64    the oldest cursor that can be continued from; from an older one, with a snapshot
 //               retention       u64    seconds for which the hub surely keeps what a cursor needs to be continued from;
 //                                      0: for ever
+//               backedUp        u64    the hub's version that a backup of it covers; 0: none is announced
 //               maximumFrame    u32
 //               credit          u32    bytes of push the hub accepts to begin with
 //               covered         coverage: what the hub goes on feeding; nothing if the log no longer has what follows on
@@ -45,6 +46,8 @@ package struct Welcome: Hashable, Sendable {
   package var unconfirmed: [CommitException]
   package var retentionFloor: Version
   package var retentionSeconds: UInt64 = 0
+  /// The hub's version that a backup of it covers, in the present epoch; 0: none is announced.
+  package var backedUp: Version = 0
   package var maximumFrameBytes = ProtocolLimits.maximumFrameBytes
   package var credit = ProtocolLimits.windowBytes
   /// Whether the hub looks at what is in commits, and may refuse some: it is sent those too that were overwritten since.
@@ -84,6 +87,7 @@ extension Welcome {
     bytes.append(head.digest)
     bytes.append(littleEndian: retentionFloor)
     bytes.append(littleEndian: retentionSeconds)
+    bytes.append(littleEndian: backedUp)
     bytes.append(littleEndian: UInt32(clamping: maximumFrameBytes))
     bytes.append(littleEndian: UInt32(clamping: credit))
     covered.encode(to: &bytes)
@@ -110,6 +114,7 @@ extension Welcome {
     head = Position(identity: epoch, version: version, digest: try reader.digest(from: bytes))
     retentionFloor = try reader.read(UInt64.self, from: bytes)
     retentionSeconds = try reader.read(UInt64.self, from: bytes)
+    backedUp = try reader.read(UInt64.self, from: bytes)
     (maximumFrameBytes, credit) = try reader.window(from: bytes)
     covered = try Coverage(from: &reader, in: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)

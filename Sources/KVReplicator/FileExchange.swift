@@ -178,6 +178,12 @@ public struct FileExchange: Sendable {
     if welcome.covered.isEmpty, !state.covered.isEmpty, state.cursor?.version ?? 0 < welcome.retentionFloor {
       state = try await store.lapse()
     }
+    // When all was level a file does not say.
+    let promise = HubPromise(welcome)
+    let contact = HubContact(
+      levelTime: state.contact.levelTime, retentionSeconds: promise.retentionSeconds,
+      backedUp: max(state.contact.backedUp, promise.backedUp))
+    try await store.note(contact, epoch: welcome.head.identity)
     guard welcome.lastApplied > state.shipped else { return }
     guard welcome.appliedKind == .log else {
       throw StoreError(

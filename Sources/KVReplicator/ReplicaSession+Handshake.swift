@@ -65,6 +65,7 @@ extension ReplicaSession {
     epoch = welcome.head.identity
     head = welcome.head.version
     fedHead = head
+    promise = HubPromise(welcome)
     push.credit = welcome.credit
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
     if welcome.mayRefuse { actions.append(.shipEvery) }

@@ -194,6 +194,7 @@ extension ReplicaSession {
     }
     guard areAcceptable(acknowledgement, after: push.decidedThrough) else { return }
     head = max(head, acknowledgement.head)
+    promise?.note(acknowledgement)
     push.decidedThrough = acknowledgement.through
     push.note(
       OutboundPush.Decision(

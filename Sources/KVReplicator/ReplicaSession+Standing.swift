@@ -27,6 +27,9 @@ extension ReplicaSession {
     return head > cursor ? head - cursor : 0
   }
 
+  /// Whether all that the hub has is here, as far as is known.
+  var hasAll: Bool { configuration.mode.contains(.pull) && isCaughtUp && remainingServerVersions == 0 }
+
   /// Whether it ended although something was left, as it was meant to.
   var isCutShort: Bool {
     guard case .ended = phase else { return false }

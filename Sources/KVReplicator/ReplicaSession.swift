@@ -136,6 +136,8 @@ struct ReplicaSession: Sendable {
   let configuration: Configuration
   var phase = Phase.connecting
   var epoch = Identity.zero
+  /// What the hub promises on this connection; nil: there was no welcome yet.
+  var promise: HubPromise?
   var push: OutboundPush
   var pull: InboundFeed
   /// The store as last heard of.

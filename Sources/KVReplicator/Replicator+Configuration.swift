@@ -47,6 +47,12 @@ extension Replicator {
     /// Told what was mended by itself: the hub or the store was restored or copied. Must not block.
     public var repaired: @Sendable (Repair) -> Void = { _ in }
 
+    /// Told in advance when the replica is about to be away for longer than the hub keeps its history, with or without a
+    /// hub to ask: what ``ReplicatorEvent/lapseWarning(within:)`` says. Must not block.
+    public var lapseWarning: @Sendable (_ within: Duration?) -> Void = { _ in }
+
+    /// Milliseconds since 1970.
+    var clock: @Sendable () -> UInt64 = { Store.clockMilliseconds }
     /// Shorter in tests.
     var heartbeatInterval = ProtocolLimits.heartbeatInterval
     var idleLimit = ProtocolLimits.idleLimit

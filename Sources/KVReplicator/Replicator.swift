@@ -168,8 +168,17 @@ public final class Replicator: Sendable, Service {
     board.recall(StatusNote.left(in: store)?.repairs ?? [])
     let keeper = NoteKeeper(store: store, hub: hub, board: board)
     let keeping = Task { await keeper.run() }
+    let watcher = LapseWatcher(
+      store: store, clock: configuration.clock, isLevel: { [board] in board.isLevel }
+    ) { [board, configuration] notice in
+      _ = board.tell(notice)
+      if case .lapseWarning(let within) = notice { configuration.lapseWarning(within) }
+    }
+    let watching = Task { await watcher.run() }
     func end(_ error: ReplicatorError?) async {
       board.ended(error)
+      watching.cancel()
+      await watching.value
       keeping.cancel()
       await keeping.value
       await keeper.leave()
@@ -271,7 +280,7 @@ public final class Replicator: Sendable, Service {
         board: board, control: control, catchUps: catchUps, deadline: deadline,
         progress: { [configuration] in configuration.progress(earlier.adding($0)) },
         caughtUp: { [configuration] in configuration.caughtUp(earlier.adding($0)) },
-        repaired: configuration.repaired))
+        repaired: configuration.repaired, clock: configuration.clock))
     return try await runner.run()
   }
 

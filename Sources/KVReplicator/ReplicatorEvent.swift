@@ -36,8 +36,9 @@ public enum ReplicatorEvent: Sendable, Hashable {
   case lapsed
   /// So many keys of everything have been loaded.
   case loadingSnapshot(keys: Int)
-  /// Unless it synchronises within this time, the hub will no longer have what this replica lacks; nil: it depends on
-  /// how much others write.
+  /// Unless it synchronises within this time, the hub may no longer have what this replica lacks: less than a quarter of
+  /// ``HubRetention/keeps`` is left. 0: it may have happened already; nil: not known, as this machine's clock was set
+  /// back. Told without the hub too, again each time that half of what was left has passed, and anew by each ``Replicator``.
   case lapseWarning(within: Duration?)
 }
 

@@ -63,6 +63,8 @@ public struct ReplicatorStatus: Sendable, Hashable {
   public var lastError: ReplicatorError?
   /// Conflicts that wait for the program's decision.
   public var unresolvedConflicts: Int
+  /// For how long the hub keeps what this store needs to go on; nil: they never had the same.
+  public var hubRetention: HubRetention?
   /// What was mended, the last of each cause, oldest first: by this replicator, or by others of the store before it ran.
   public var repairs: [Repair]
 }

@@ -40,6 +40,8 @@ final class SessionRunner: Sendable {
     /// What the status board was told last, and when.
     var noted = StatusBoard.Session()
     var lastNote: ContinuousClock.Instant?
+    /// When hub and store were last found to have the same, in this session.
+    var levelTime: UInt64?
     /// The cursor when the session began.
     let firstCursor: Version
 
@@ -92,6 +94,8 @@ final class SessionRunner: Sendable {
     var caughtUp: @Sendable (SyncReport) -> Void
     /// Told what it mends.
     var repaired: @Sendable (Repair) -> Void
+    /// Milliseconds since 1970.
+    var clock: @Sendable () -> UInt64 = { Store.clockMilliseconds }
   }
 
   init(
@@ -112,6 +116,7 @@ final class SessionRunner: Sendable {
   /// Runs until the session ends; a graceful shutdown ends it with a goodbye. Throws what the store throws, and
   /// `CancellationError` when the task was cancelled before the end.
   func run() async throws -> Outcome {
+    let contacts = ContactKeeper(store: store) { [weak self] in self?.contact }
     await withGracefulShutdownHandler {
       await withDiscardingTaskGroup { group in
         group.addTask { await self.receive() }
@@ -119,6 +124,7 @@ final class SessionRunner: Sendable {
         group.addTask { await self.keepTime() }
         group.addTask { await self.watchForPause() }
         group.addTask { await self.watchScopes() }
+        group.addTask { await contacts.run() }
         if let deadline = surroundings.deadline { group.addTask { await self.watchForEnd(at: deadline) } }
         handle(.connected)
         surroundings.catchUps.serve { [weak self] number in self?.handle(.fence(number)) }
@@ -132,6 +138,7 @@ final class SessionRunner: Sendable {
     }
     surroundings.catchUps.serve(nil)
     connection.close()
+    await contacts.note()
     let left = store.replicaState()
     let (ending, report, isToBeginAgain) = state.withLock { state in
       state.session.state = left
@@ -146,6 +153,19 @@ final class SessionRunner: Sendable {
     return Outcome(report: report, error: error, isToBeginAgain: isToBeginAgain)
   }
 
+  /// What the hub promises, and since when that counts; nil: it has not said anything yet.
+  private var contact: (HubContact, epoch: Identity)? {
+    state.withLock { state in
+      guard let promise = state.session.promise, state.session.state.cursor?.identity == state.session.epoch else {
+        return nil
+      }
+      let contact = HubContact(
+        levelTime: state.levelTime ?? state.session.state.contact.levelTime,
+        retentionSeconds: promise.retentionSeconds, backedUp: promise.backedUp)
+      return (contact, state.session.epoch)
+    }
+  }
+
   private func handle(_ event: ReplicaSession.Event) {
     react(to: event)
     tell()
@@ -158,6 +178,12 @@ final class SessionRunner: Sendable {
       announce(since: before, state.session)
       note(&state)
       let now = ContinuousClock.now
+      if state.session.hasAll {
+        // What the hub wrote since it was last heard may be on its way.
+        let silence = UInt64(clamping: connection.silence.milliseconds)
+        let clock = surroundings.clock()
+        state.levelTime = clock - min(silence, clock)
+      }
       if !state.hasCaughtUp, state.session.isCaughtUp {
         state.hasCaughtUp = true
         state.news = (true, true)

@@ -164,14 +164,21 @@ final class StatusBoard: Sendable {
     }
   }
 
+  /// Whether a session is under way that has nothing left.
+  var isLevel: Bool {
+    contents.withLock { contents in
+      if case .session(let session) = contents.activity { session.isCaughtUp } else { false }
+    }
+  }
+
   var status: ReplicatorStatus {
     let now = ContinuousClock.now
     let local = store.replicaState()
     let age = oldestPendingAge(local)
     let unresolved = store.counters().unresolvedConflicts
+    let isLevel = isLevel
     return contents.withLock { contents in
       let cursor = local.cursor?.version ?? 0
-      let isLevel = if case .session(let session) = contents.activity { session.isCaughtUp } else { false }
       return ReplicatorStatus(
         state: state(contents, now), localVersion: local.local.version,
         acknowledgedVersion: local.acknowledgedVersion, serverVersion: cursor, hubVersion: contents.hubVersion,
@@ -179,7 +186,7 @@ final class StatusBoard: Sendable {
         lagVersions: contents.hubVersion.map { $0 > cursor ? $0 - cursor : 0 },
         lag: isLevel ? .zero : contents.lastLevel.map { now - $0 },
         nextTry: contents.nextTry.map { max(.zero, $0 - now) }, lastError: contents.lastError,
-        unresolvedConflicts: unresolved, repairs: contents.repairs)
+        unresolvedConflicts: unresolved, hubRetention: HubRetention(local.contact), repairs: contents.repairs)
     }
   }
 

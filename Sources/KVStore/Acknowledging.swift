@@ -87,7 +87,8 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
     group.append(
       AcknowledgementRecord(
         through: part.acknowledgement.through, digest: part.digest, changes: UInt64(part.localChanges),
-        bytes: UInt64(part.localBytes), epoch: epoch, holdUntil: consequences.holdUntil),
+        bytes: UInt64(part.localBytes), epoch: epoch, holdUntil: consequences.holdUntil,
+        head: ack.head),
       durably: !ack.exceptions.isEmpty || decided.isUnproven)
     for record in consequences.parked { try group.append(record) }
     var succession = SuccessionRecord([])

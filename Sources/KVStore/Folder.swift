@@ -26,6 +26,8 @@ final class Folder: Sendable {
   private let state = Monitor(State())
   /// A write has found the disk full, and nothing has come free since.
   private let pressed = Atomic(false)
+  /// Log may have become superfluous by what the hub has said.
+  private let isAskedToGiveBack = Atomic(false)
 
   func start(_ core: StoreCore) {
     Handoff(core).start(threadNamed: "kvsync.folder") { [self] core in
@@ -41,6 +43,12 @@ final class Folder: Sendable {
   /// The disk is full: as soon as there is log that nobody waits for, folds what holds it back and gives it back.
   func makeRoom() {
     pressed.store(true, ordering: .relaxed)
+    wake()
+  }
+
+  /// A backup of the hub covers more than before: gives back what nobody needs any more of what is folded.
+  func giveBack() {
+    isAskedToGiveBack.store(true, ordering: .relaxed)
     wake()
   }
 
@@ -80,7 +88,10 @@ final class Folder: Sendable {
     while true {
       let goesOn = state.wait { state, _ -> Bool? in
         if state.isStopping { return false }
-        return core.memory.generations.sealedCount > 0 || pressed.load(ordering: .relaxed) ? true : nil
+        let hasWork =
+          core.memory.generations.sealedCount > 0 || pressed.load(ordering: .relaxed)
+          || isAskedToGiveBack.load(ordering: .relaxed)
+        return hasWork ? true : nil
       }
       guard goesOn else { return }
       let isPressed = pressed.load(ordering: .relaxed)
@@ -99,7 +110,9 @@ final class Folder: Sendable {
           continue
         }
         defer { core.locks.folding.unlock() }
+        if isAskedToGiveBack.exchange(false, ordering: .relaxed) { try giveBackLog(core) }
         let sealed = try core.tail.oldestFirst(live: false)
+        guard isPressed || !sealed.isEmpty else { continue }
         if try !isPressed && waitsForMore(sealed, core) { continue }
         if !sealed.isEmpty {
           try fold(sealed, core)
@@ -236,6 +249,7 @@ final class Folder: Sendable {
       keepFrom = segment.firstVersion
       if bytes > retained, try !isYoung(segment, core) { break }
     }
+    if !core.memory.keepsBackedUpLog { keepFrom = max(keepFrom, core.state.backedUpThrough + 1) }
     // A store that has gone back to an older state of its hub needs more than what was folded says.
     let limit = min(keepFrom, folded.version, folded.neededFrom, core.state.neededFrom)
     guard try core.log.truncate(before: limit) > 0 else { return }

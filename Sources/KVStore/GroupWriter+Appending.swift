@@ -176,6 +176,13 @@ extension GroupWriter {
     append(.subscription, record.encoded()) { $0.subscribed(record) }
   }
 
+  /// Nobody waits for it: a loss of power takes the store back to what it knew before.
+  func append(_ contact: HubContact) {
+    isPlain = false
+    builder.append(.contact, payload: contact.encoded().bytes)
+    state.noted(contact)
+  }
+
   func append(_ record: RestoredRecord) {
     append(.restored, record.encoded()) { $0.restored(through: record.through) }
   }

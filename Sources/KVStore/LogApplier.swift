@@ -33,6 +33,7 @@ struct LogApplier {
         state.adopting(try AdoptionRecord(decoding: payload))
         authors = [:]
       case .adopted: state.isAdopting = false
+      case .contact: state.noted(try HubContact(decoding: payload))
       case .succession: try apply(SuccessionRecord(decoding: payload), to: &writer, state: &state)
       case .conflict: try apply(ConflictRecord(decoding: payload), payload, to: &writer, state: &state)
       case .parked: try apply(ParkedRecord(decoding: payload), payload, to: &writer, state: &state)

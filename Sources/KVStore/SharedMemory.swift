@@ -57,11 +57,12 @@ final class SharedMemory: Sendable {
     static let logBytesBefore = 17
     static let lastRelaxed = 18
     static let retentionSeconds = 19
-    static let folds = 20
+    static let keepsBackedUp = 20
+    static let folds = 21
     static let generation = 256
   }
 
-  private static let magicNumber: UInt64 = 0x0002_5348_5359_564B
+  private static let magicNumber: UInt64 = 0x0003_5348_5359_564B
   private static let byteCount = 12 << 10
   /// Generations that may exist at once: as many as there are words for them.
   static let maximumGenerations = byteCount / 8 - Word.generation
@@ -275,9 +276,12 @@ final class SharedMemory: Sendable {
   /// Bytes of acknowledged log to keep: the most that any process asks for.
   var retainedLogBytes: UInt64 { load(Word.retention) }
   var retainedLogSeconds: UInt64 { load(Word.retentionSeconds) }
-  func retain(_ bytes: UInt64, seconds: UInt64) {
-    raise(Word.retention, to: bytes)
-    raise(Word.retentionSeconds, to: seconds)
+  /// Whether any process asks for acknowledged log to be kept although a backup of the hub covers it.
+  var keepsBackedUpLog: Bool { load(Word.keepsBackedUp) != 0 }
+  func retain(_ retention: Store.LogRetention) {
+    raise(Word.retention, to: retention.bytes)
+    raise(Word.retentionSeconds, to: retention.seconds)
+    raise(Word.keepsBackedUp, to: retention.keepsBackedUp ? 1 : 0)
   }
 
   private func raise(_ word: Int, to value: UInt64) {

@@ -84,17 +84,20 @@ extension Store {
 }
 
 extension StoreDirectory {
-  /// Gives `file` other bytes, at once and not durably.
-  fileprivate func replace(_ file: String, with bytes: [UInt8], by fresh: String) throws(StoreError) {
+  /// Gives `file` other bytes, at once.
+  func replace(
+    _ file: String, with bytes: [UInt8], by fresh: String, durably: Bool = false
+  ) throws(StoreError) {
     let descriptor = unsafe open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
     let written =
       descriptor < 0
       ? -1 : unsafe bytes.withUnsafeBytes { unsafe Foundation.write(descriptor, $0.baseAddress, $0.count) }
-    let isWhole = written == bytes.count
+    let isWhole = written == bytes.count && (!durably || fsync(descriptor) == 0)
     let number = errno
     if descriptor >= 0 { Foundation.close(descriptor) }
     guard isWhole, unsafe rename(fresh, file) == 0 else {
-      throw StoreError(.init(errno: number), "cannot leave a note: \(describe(errno: number)).", path: file)
+      throw StoreError(.init(errno: number), "cannot write it: \(describe(errno: number)).", path: file)
     }
+    if durably { try synchronize(directory: path) }
   }
 }

@@ -52,12 +52,17 @@ extension Store {
     /// Those whose commits are all folded and acknowledged, apart from the newest `bytes` of log and from what was written
     /// within the last `age`. A segment goes as a whole, and the newest never goes.
     case acknowledged(bytes: Int, age: Duration = .zero)
+    /// Those whose commits are all folded and acknowledged, once the hub has announced that a backup of it covers them
+    /// (``Store/announceBackup(of:)`` on its side); until then those apart from the newest `atMost` bytes of log, so
+    /// that a hub without backups does not fill the disk. For that, sessions must pull as well as push.
+    case untilBackedUp(atMost: Int)
 
     /// The bytes to keep.
     var bytes: UInt64 {
       switch self {
       case .all: .max
       case .acknowledged(let bytes, _): UInt64(max(0, bytes))
+      case .untilBackedUp(let bytes): UInt64(max(0, bytes))
       }
     }
 
@@ -66,7 +71,13 @@ extension Store {
       switch self {
       case .all: .max
       case .acknowledged(_, let age): UInt64(max(0, age.components.seconds))
+      case .untilBackedUp: 0
       }
+    }
+
+    /// Whether it is kept although a backup of the hub covers it.
+    var keepsBackedUp: Bool {
+      if case .untilBackedUp = self { false } else { true }
     }
   }
 
@@ -132,7 +143,7 @@ extension Store {
       let core =
         isAlone
         ? try recover(directory, manifest, locks, options) : try join(directory, manifest, locks, options)
-      core.memory.retain(options.logRetention.bytes, seconds: options.logRetention.seconds)
+      core.memory.retain(options.logRetention)
       return (core, manifest)
     }
     core.leaseMilliseconds.store(options.leaseMilliseconds, ordering: .relaxed)

@@ -34,6 +34,8 @@ package struct ReplicaState: Sendable, Equatable {
   package var ownThrough: Version = 0
   /// Not all that is here has been offered to the space that was adopted.
   package var isAdopting = false
+  /// What the hub promised, and since when that counts.
+  package var contact = HubContact()
   package var pendingChanges: Int
   package var pendingBytes: Int
   package var firstLogVersion: Version
@@ -51,8 +53,8 @@ extension ReplicaState {
       hubPositions: state.hubPositions.all(in: state.hubEpoch), hubSpace: state.hubSpace,
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
       isRestoring: state.isRestoring, ownThrough: state.ownThrough > state.cursor ? state.ownThrough : 0,
-      isAdopting: state.isAdopting, pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes,
-      firstLogVersion: firstLogVersion)
+      isAdopting: state.isAdopting, contact: state.contact,
+      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
   }
 }
 

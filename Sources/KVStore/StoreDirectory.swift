@@ -5,6 +5,7 @@
 //   lock*          locks, empty files       tail/    scratch: generations, and what processes share
 //   index.mdb      the index                reserve  space for making room on a full disk
 //   replication    what the process that replicates leaves for others
+//   announced      which of its versions a backup covers; of a hub's space
 //   undelivered/   in place of log/ in a backup: the source's log that its hub had not decided
 
 import Foundation
@@ -27,7 +28,8 @@ struct StoreDirectory {
   static let lockNames: Set<String> = ["lock", "lock.opening", "lock.writing", "lock.folding"]
   static let ownNames = lockNames.union([
     "log", "tail", "undelivered", Index.name, Index.name + "-lock", Index.name + ".compact",
-    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name, noteName, newNoteName,
+    Index.name + ".compact-lock", StoreManifest.creating, Reserve.name, noteName, newNoteName, announcementName,
+    newAnnouncementName,
   ])
 
   enum Content {

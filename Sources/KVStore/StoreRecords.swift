@@ -1,7 +1,8 @@
 // The records of the log that are not commits, as the store writes and reads them.
 //
 // grammar (all integers little-endian)
-//   acknowledgement = through u64 | digest 16 | changes u64 | bytes u64 | epoch 16 | holdUntil u64
+//   acknowledgement = through u64 | digest 16 | changes u64 | bytes u64 | epoch 16 | holdUntil u64 |
+//                     head u64
 //   cursor          = epoch 16 | version u64 | digest 16
 //   conflict, decision, pruning = ConflictRecords.swift
 //   progress        = as `ReplicaProgress` encodes itself
@@ -11,6 +12,7 @@
 //   restored        = through u64
 //   adoption        = space 16 | epoch 16 | version u64 | digest 16
 //   adopted         = nothing
+//   contact         = HubContact.swift
 //   parked, unparked = ParkedRecords.swift
 
 import KVLog
@@ -39,6 +41,8 @@ struct AcknowledgementRecord {
   var epoch: Identity
   /// The hub's version that must be pulled before the commits re-offered with this record are pushed.
   var holdUntil: Version
+  /// The hub's version after what it decided.
+  var head: Version
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -48,6 +52,7 @@ struct AcknowledgementRecord {
     bytes.append(littleEndian: self.bytes)
     bytes.append(epoch)
     bytes.append(littleEndian: holdUntil)
+    bytes.append(littleEndian: head)
     return bytes
   }
 }
@@ -61,6 +66,7 @@ extension AcknowledgementRecord {
     bytes = try reader.read(UInt64.self, from: span)
     epoch = try reader.identity(from: span)
     holdUntil = try reader.read(UInt64.self, from: span)
+    head = try reader.read(UInt64.self, from: span)
     try reader.end(of: span)
   }
 }

@@ -46,6 +46,11 @@ package struct StoreState: Sendable, Equatable {
   var cursor: Version = 0
   var cursorDigest: Digest = .zero
   var hubPositions = HubPositions()
+  /// The hub's version by which it has what this store was last told to be decided, or has brought it back.
+  var decidedBy: Version = 0
+  var coverageMarks = CoverageMarks()
+  /// What the hub promised, and since when that counts.
+  var contact = HubContact()
   /// The server version of the last of the hub's commits that is recorded here whole; the cursor may have yet to pass
   /// it. Of the one after it, how many changes are recorded already.
   var received: Version = 0
@@ -141,6 +146,7 @@ package struct StoreState: Sendable, Equatable {
     acknowledgedBytes += record.bytes
     acknowledged = hasPending ? max(acknowledged, record.through) : version
     hubEpoch = record.epoch
+    decidedBy = record.head
     holdUntil = max(holdUntil, record.holdUntil)
     if record.holdUntil > 0, !subscription.missing.isEmpty { isHeldForLoad = true }
   }
@@ -156,7 +162,11 @@ package struct StoreState: Sendable, Equatable {
     hubEpoch = record.position.identity
     cursor = record.position.version
     cursorDigest = record.position.digest
-    if cursor > 0 { hubPositions.add(cursor, cursorDigest) }
+    guard cursor > 0 else { return }
+    hubPositions.add(cursor, cursorDigest)
+    // Of what is here the hub had all by then, unless it decided some of it later.
+    let isCovered = decidedBy <= cursor && received <= cursor && receivedPart == 0
+    if isCovered { coverageMarks.add(hub: cursor, local: acknowledged) }
   }
 
   /// The store goes on under another name, of which the hub has nothing yet. What is pending stays pending.
@@ -170,12 +180,19 @@ package struct StoreState: Sendable, Equatable {
   /// What is known of the hub, and where both have the same history: the space and its epoch are new here, or the hub has
   /// gone back to an older state, and so does the store.
   mutating func rolledBack(_ record: RollbackRecord) {
-    if hubSpace != record.space, hubSpace != .zero { subscription.forget() }
+    if hubSpace != record.space, hubSpace != .zero {
+      subscription.forget()
+      contact = HubContact()
+    }
+    contact.backedUp = 0
+    // A backup of an epoch covers what the space had when the epoch began; what is brought back to it comes later.
+    decidedBy = record.isRestoring ? .max : 0
     hubSpace = record.space
     hubEpoch = record.cursor.identity
     cursor = record.cursor.version
     cursorDigest = record.cursor.digest
     hubPositions.drop(from: cursor + 1)
+    coverageMarks.drop(after: cursor)
     // The version that re-offers wait for may be one that the hub has lost, and never comes.
     if record.isRestoring || cursor < received || record.shipped < shipped { holdUntil = 0 }
     if cursor < received {
@@ -201,6 +218,9 @@ package struct StoreState: Sendable, Equatable {
     cursor = 0
     cursorDigest = .origin(of: hubEpoch)
     hubPositions = HubPositions()
+    decidedBy = 0
+    coverageMarks = CoverageMarks()
+    contact = HubContact()
     subscription.forget()
     received = 0
     receivedPart = 0
@@ -231,6 +251,14 @@ package struct StoreState: Sendable, Equatable {
   /// The first version that the log must not lose: what is pending, and what a restored hub has yet to be brought.
   var neededFrom: Version { (isRestoring ? min(acknowledged, restoredThrough) : acknowledged) + 1 }
 
+  /// A backup of the hub has all that this store has up to this version of its own.
+  var backedUpThrough: Version { min(coverageMarks.local(at: contact.backedUp), acknowledged) }
+
+  mutating func noted(_ contact: HubContact) {
+    self.contact = contact
+    coverageMarks.covered(by: contact.backedUp)
+  }
+
   mutating func succeeded(_ record: SuccessionRecord) {
     for step in record.steps { lastSuccessor = max(lastSuccessor, step.successor) }
   }
@@ -255,8 +283,8 @@ package struct StoreState: Sendable, Equatable {
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           positions u16 | as `HubPositions` has them |
-  //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | ownThrough u64 |
-  //           isHeldForLoad u8 |
+  //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | ownThrough u64 | decidedBy u64 |
+  //           as `HubContact` has it | marks u16 | as `CoverageMarks` has them | isHeldForLoad u8 |
   //           as `Subscription` has it
 
   func encoded() -> [UInt8] {
@@ -294,7 +322,12 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
     bytes.append(contentsOf: hubPositions.bytes)
     bytes.append(hubSpace)
-    for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0, ownThrough] { bytes.append(littleEndian: field) }
+    for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0, ownThrough, decidedBy] {
+      bytes.append(littleEndian: field)
+    }
+    contact.encode(to: &bytes)
+    bytes.append(littleEndian: UInt16(coverageMarks.bytes.count))
+    bytes.append(contentsOf: coverageMarks.bytes)
     bytes.append(isHeldForLoad ? 1 : 0)
     subscription.encode(to: &bytes)
     return bytes
@@ -350,6 +383,11 @@ package struct StoreState: Sendable, Equatable {
     formerThrough = try reader.read(UInt64.self, from: bytes)
     isAdopting = try reader.read(UInt64.self, from: bytes) != 0
     ownThrough = try reader.read(UInt64.self, from: bytes)
+    decidedBy = try reader.read(UInt64.self, from: bytes)
+    contact = try HubContact(&reader, from: bytes)
+    let marks = try reader.counted(
+      UInt16.self, atMost: CoverageMarks.maximumCount * CoverageMarks.entryBytes, from: bytes)
+    coverageMarks = try CoverageMarks(decoding: bytes.extracting(marks).copied())
     isHeldForLoad = try reader.read(UInt8.self, from: bytes) == 1
     subscription = try Subscription(from: &reader, in: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }

@@ -3,7 +3,9 @@
 //
 // Invariant: a trouble is told when it begins, not each time that trying again has failed. Another trouble is news.
 
+import KVLog
 import KVReplicator
+import KVStore
 import Synchronization
 
 final class SyncNews: Sendable {
@@ -50,6 +52,38 @@ final class SyncNews: Sendable {
     repair.members("event", to: &line)
     line.endObject()
     Messages.write(line.bytes)
+  }
+
+  /// The hub will not keep for much longer what this store lacks.
+  func lapseWarning(within time: Duration?) {
+    guard json else {
+      let when =
+        switch time {
+        case nil: "soon (this machine's clock was set back, so nobody knows how soon)"
+        case .some(.zero): "now, perhaps already"
+        case .some(let left): "in \(Amount.span(left))"
+        }
+      return Messages.write(
+        "the hub stops keeping what this store lacks \(when): unless it syncs before, it comes back through a snapshot\n"
+      )
+    }
+    var line = Output()
+    line.beginObject()
+    line.member("event", "lapseWarning")
+    line.member("withinSeconds", time.map(Amount.seconds))
+    line.endObject()
+    Messages.write(line.bytes)
+  }
+
+  /// After a pass that failed.
+  func tellIfRunningOut(_ store: Store) {
+    let now = HybridTime(milliseconds: Store.clockMilliseconds)
+    guard let retention = HubRetention(store.replicaState().contact), retention.isRunningOut(at: now) else { return }
+    if case .time(let left) = retention.remaining(at: now) {
+      lapseWarning(within: left)
+    } else {
+      lapseWarning(within: nil)
+    }
   }
 
   func caughtUp(_ report: SyncReport) {

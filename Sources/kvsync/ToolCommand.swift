@@ -27,9 +27,10 @@ struct StoreOptions: ParsableArguments {
   }
 
   /// Opens the store to change it. It must exist: a mistyped path is an error, not a new store.
-  func openForWriting() async throws -> Store {
+  func openForWriting(_ retention: Store.LogRetention? = nil) async throws -> Store {
     var options = Store.Options()
     options.createIfMissing = false
+    if let retention { options.logRetention = retention }
     return try await Store.open(at: store, options: options)
   }
 }

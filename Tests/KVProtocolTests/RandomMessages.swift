@@ -57,6 +57,7 @@ extension SeededGenerator {
         retentionFloor: next())
       welcome.covered = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) })
       welcome.retentionSeconds = next()
+      welcome.backedUp = next()
       return .welcome(welcome)
     case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
     case .push:
@@ -64,7 +65,9 @@ extension SeededGenerator {
       push.pages = UInt32(truncatingIfNeeded: next())
       return .push(push)
     case .acknowledgement:
-      return .acknowledgement(Acknowledgement(through: next(), exceptions: exceptions(), head: next()))
+      var acknowledgement = Acknowledgement(through: next(), exceptions: exceptions(), head: next())
+      acknowledgement.backedUp = next()
+      return .acknowledgement(acknowledgement)
     case .page:
       let position = Position(identity: identity(), version: next() | 1, digest: digest())
       let keys = Set((0..<below(4)).map { _ in [7] + bytes(0...9) }).sorted { $0.lexicographicallyPrecedes($1) }

@@ -39,13 +39,14 @@ import Testing
     #expect([RecordKind.commit, .acknowledgement, .cursor, .conflict, .progress].map(\.rawValue) == [1, 2, 3, 4, 5])
     #expect([RecordKind.incarnation, .rollback, .restored].map(\.rawValue) == [6, 7, 8])
     #expect([RecordKind.adoption, .succession, .adopted].map(\.rawValue) == [14, 15, 16])
+    #expect(RecordKind.contact.rawValue == 17)
     #expect([RecordKind.parked, .unparked, .decision, .pruning].map(\.rawValue) == [10, 11, 12, 13])
   }
 
   @Test("An acknowledgement has exactly the bytes it had when the format was fixed")
   func acknowledgement() throws {
     let bytes = AcknowledgementRecord(
-      through: 1, digest: Self.digest, changes: 2, bytes: 0x0304, epoch: Self.epoch, holdUntil: 5
+      through: 1, digest: Self.digest, changes: 2, bytes: 0x0304, epoch: Self.epoch, holdUntil: 5, head: 6
     ).encoded()
     expect(
       bytes,
@@ -53,6 +54,7 @@ import Testing
         ("through", "0100000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
         ("changes", "0200000000000000"), ("bytes", "0403000000000000"),
         ("epoch", "202122232425262728292a2b2c2d2e2f"), ("holdUntil", "0500000000000000"),
+        ("head", "0600000000000000"),
       ])
     let read = try AcknowledgementRecord(decoding: bytes.bytes)
     #expect(read.encoded() == bytes)
@@ -88,6 +90,20 @@ import Testing
     expect(
       key, [("prefix", "737563636573736f722f"), ("version", "0000000000000001"), ("successor", "0000000000000203")])
     #expect(SuccessionRecord.Step(key: key.bytes) == record.steps.first)
+  }
+
+  @Test("A contact has exactly the bytes it had when the format was fixed")
+  func contact() throws {
+    let contact = HubContact(levelTime: 0x0102, retentionSeconds: 3, backedUp: 4)
+    expect(
+      contact.encoded(),
+      [
+        ("levelTime", "0201000000000000"), ("retentionSeconds", "0300000000000000"),
+        ("backedUp", "0400000000000000"),
+      ])
+    #expect(try HubContact(decoding: contact.encoded().bytes) == contact)
+    #expect(throws: LogFormatError.self) { _ = try HubContact(decoding: Array(contact.encoded().dropLast()).bytes) }
+    #expect(throws: LogFormatError.self) { _ = try HubContact(decoding: (contact.encoded() + [0]).bytes) }
   }
 
   @Test("A cursor has exactly the bytes it had when the format was fixed")
@@ -335,11 +351,14 @@ import Testing
     state.incarnation = Self.epoch
     state.lineage = [.init(incarnation: Self.store, through: 25, until: 26)]
     state.hubPositions.add(11, Self.digest)
+    state.coverageMarks.add(hub: 26, local: 27)
     state.hubSpace = Self.other
     state.lastSuccessor = 22
     state.formerThrough = 23
     state.isAdopting = true
     state.ownThrough = 24
+    state.decidedBy = 28
+    state.contact = HubContact(levelTime: 29, retentionSeconds: 30, backedUp: 31)
     let bytes = state.encoded()
     expect(
       bytes,
@@ -365,7 +384,11 @@ import Testing
         ("position: version", "0b00000000000000"), ("position: digest", "303132333435363738393a3b3c3d3e3f"),
         ("hubSpace", "101112131415161718191a1b1c1d1e1f"),
         ("lastSuccessor", "1600000000000000"), ("formerThrough", "1700000000000000"),
-        ("isAdopting", "0100000000000000"), ("ownThrough", "1800000000000000"), ("isHeldForLoad", "00"),
+        ("isAdopting", "0100000000000000"), ("ownThrough", "1800000000000000"),
+        ("decidedBy", "1c00000000000000"),
+        ("contact: levelTime", "1d00000000000000"), ("contact: retentionSeconds", "1e00000000000000"),
+        ("contact: backedUp", "1f00000000000000"),
+        ("marks", "1000"), ("mark", "1a00000000000000" + "1b00000000000000"), ("isHeldForLoad", "00"),
         ("everything is wanted", "010000"),
         ("coverage", "0000"), ("seen", "0000"), ("seenThrough", "0000000000000000"),
       ])

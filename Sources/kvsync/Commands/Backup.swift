@@ -14,12 +14,19 @@ struct Backup: ToolCommand {
       writing it becomes a store of its own, and offers its hub what the source had
       not delivered.
 
+      With --announce, a backup of a hub's space is announced to its replicas, whether
+      the hub runs or not: those that keep what the hub has until a backup covers it
+      (kvsync sync --until-backup) give it up. Announce backups that will be kept,
+      and restore the hub from no older one.
+
       Example: kvsync backup field-notes /backups/field-notes-monday
+               kvsync backup hub-data/spaces/notes /backups/notes-monday --announce
       """)
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "The directory to copy to.", completion: .directory)
   var copy: String
+  @Flag(help: "Of a hub's space: tell its replicas that a backup covers what it has.") var announce = false
   @OptionGroup var output: OutputOptions
 
   func validate() throws { try ArgumentBytes.checkPath(copy, of: "the copy") }
@@ -47,6 +54,7 @@ struct Backup: ToolCommand {
           bar.update(done: done, total: nil, items: done, noun: "rows and changes copied and checked")
         }
       }
+      if announce { try store.announceBackup(of: report) }
       if output.json {
         var line = Output()
         line.beginObject()
@@ -55,10 +63,13 @@ struct Backup: ToolCommand {
         line.member("localVersion", report.lastVersion)
         line.member("digest", report.digest.description)
         line.member("keys", report.keys)
+        line.member("announced", announce)
         line.endObject()
         try line.flushToWhoeverReads()
       } else {
-        Messages.write("copied \(Amount.count(report.keys, "key")) at version \(report.lastVersion) to \(copy)\n")
+        let news = announce ? "; the hub tells its replicas" : ""
+        Messages.write(
+          "copied \(Amount.count(report.keys, "key")) at version \(report.lastVersion) to \(copy)\(news)\n")
       }
       return .ok
     }

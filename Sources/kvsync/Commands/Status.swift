@@ -19,6 +19,10 @@ struct Status: ToolCommand {
       What was mended by itself stays on show, the last of each kind: a hub or a
       store that was restored to an older state, or a store that was copied.
 
+      A hub may keep what is new for some days only: until when this store may stay
+      away is told, from the time at which hub and store last had the same. Afterwards
+      it comes back through a snapshot, which keeps what is pending.
+
       States: offline, connecting, catchingUp, live, paused, needsAuthorization,
       failed. The lag is the number of the hub's versions that are not here, and
       the time since hub and store were last found to have the same.
@@ -61,11 +65,14 @@ struct Status: ToolCommand {
     var note: StatusNote?
     var hubVersion: Version?
     var oldestAge: Double?
+    var retention: HubRetention?
     var now = Store.clockMilliseconds
+    var time: HybridTime { HybridTime(milliseconds: now) }
 
     init(_ store: Store, asked: Version?) {
       counters = store.counters()
       note = StatusNote.left(in: store)
+      retention = HubRetention(store.replicaState().contact)
       hubVersion = asked ?? note?.hubVersion
       if counters.pendingChanges > 0,
         let time = try? store.timeOfLocalCommit(after: counters.acknowledgedVersion)
@@ -93,6 +100,12 @@ struct Status: ToolCommand {
         return Double(now > note.time ? now - note.time : 0) / 1_000
       }
       return note?.lagSeconds(at: now)
+    }
+
+    /// nil: for ever, or not known.
+    var keptForSeconds: Double? {
+      guard case .time(let left) = retention?.remaining(at: time) else { return nil }
+      return Amount.seconds(left)
     }
 
     var nextTrySeconds: Double? {
@@ -123,6 +136,12 @@ struct Status: ToolCommand {
     out.member("nextTrySeconds", standing.nextTrySeconds)
     out.member("lastErrorCode", standing.note?.errorCode)
     out.member("lastError", standing.note?.errorMessage)
+    let retention = standing.retention
+    out.member("lastCaughtUp", retention.map { Amount.time(milliseconds: $0.lastCaughtUp.milliseconds) })
+    out.member("hubRetentionSeconds", retention?.keeps.map(Amount.seconds))
+    out.member("keptUntil", retention?.keptUntil.map { Amount.time(milliseconds: $0.milliseconds) })
+    out.member("keptForSeconds", standing.keptForSeconds)
+    out.member("isRunningOut", retention?.isRunningOut(at: standing.time) ?? false)
     out.member("unresolvedConflicts", counters.unresolvedConflicts)
     out.array(of: standing.note?.repairs ?? [])
     out.member("parkedCommits", counters.parkedCommits)
@@ -150,6 +169,10 @@ struct Status: ToolCommand {
     }
     if let next = standing.nextTrySeconds { rows.append(("next try", "in \(seconds(next))")) }
     if let error = standing.note?.errorMessage { rows.append(("last error", error)) }
+    if let retention = standing.retention {
+      rows.append(("caught up", "last at \(Amount.time(milliseconds: retention.lastCaughtUp.milliseconds))"))
+      rows.append(("hub keeps", retention.sentence(at: standing.time)))
+    }
     rows.append(("unresolved conflicts", Amount.count(counters.unresolvedConflicts)))
     rows.append(("parked", Amount.count(counters.parkedCommits, "commit")))
     if counters.isAdopting {

@@ -36,6 +36,11 @@ struct Sync: ToolCommand {
       what it had from the former space as well, and the policy decides about keys
       that are there already. If that is cut short, run it again.
 
+      A hub that is lost and restored from a backup is brought again what replicas still
+      have in their logs, by default the last 256 MB of what it has acknowledged. With
+      --until-backup all of it is kept until whoever runs the hub announces a backup
+      (kvsync backup --announce), but for what exceeds MB.
+
       kvsyncs:// connects with TLS, kvsync:// without and to this machine only. A
       token is never an argument, which everybody on the machine can read: it stands
       in a file or in the variable KVSYNC_TOKEN. With --continuous a token that has
@@ -64,6 +69,11 @@ struct Sync: ToolCommand {
     parsing: .singleValue,
     help: ArgumentHelp("How conflicts are resolved: POLICY or PREFIX=POLICY.", valueName: "policy"))
   var policy: [PolicyArgument] = []
+  @Option(
+    help: ArgumentHelp(
+      "Keep the log that the hub has until it announces that a backup covers it, so many megabytes at most.",
+      valueName: "MB"))
+  var untilBackup: Int?
   @Flag(help: "Go over to this space if it is another one, with all that the store holds.") var adopt = false
   @OptionGroup(title: "Hub options") var connect: ConnectOptions
   @OptionGroup var output: OutputOptions
@@ -79,6 +89,9 @@ struct Sync: ToolCommand {
     if continuous, !budgetParts.isEmpty {
       throw ValidationError("--budget ends one pass, and --continuous goes on for ever: they exclude each other.")
     }
+    if let untilBackup, !(0...1 << 24).contains(untilBackup) {
+      throw ValidationError("--until-backup is 0 to 16777216 megabytes.")
+    }
     _ = try budgetParts.budget()
     if let error = PolicyArgument.check(policy) { throw error }
   }
@@ -87,7 +100,7 @@ struct Sync: ToolCommand {
 
   func execute() async throws -> ExitStatus {
     if dryRun { return try await Plan.execute(self, target, hub, direction, history, connect) }
-    let store = try await target.openForWriting()
+    let store = try await target.openForWriting(untilBackup.map { .untilBackedUp(atMost: $0 << 20) })
     return try await withStore(store) { store in
       let tally = SyncTally(pendingAtStart: store.counters().pendingChanges)
       let news = SyncNews(hub: hub, json: output.json)
@@ -107,7 +120,10 @@ struct Sync: ToolCommand {
       // Also after a failure: what was done stays done, and the numbers say how much that is.
       let counters = store.counters()
       try print(tally.total, tally.repairs, counters, isCutShort: isCutShort, elapsed: tally.elapsed)
-      if let failure { throw failure }
+      if let failure {
+        if !continuous { news.tellIfRunningOut(store) }
+        throw failure
+      }
       let awaitsPull = tally.total.awaitsPull
       if awaitsPull, !output.json {
         Messages.write("some of what is pending met newer changes on the hub: sync without --push to resolve it\n")
@@ -144,6 +160,10 @@ struct Sync: ToolCommand {
       news.repaired(repair)
     }
     if continuous {
+      configuration.lapseWarning = { time in
+        tally.clearProgress()
+        news.lapseWarning(within: time)
+      }
       configuration.caughtUp = { report in
         tally.clearProgress()
         news.caughtUp(report)
