@@ -151,7 +151,7 @@ extension Store {
       let acknowledged = max(try snapshot.counters.acknowledgedVersion, decided)
       return try keys.count { theirs in
         try snapshot.withRow(theirs.key.bytes) { row, value in
-          row.serverVersion == 0 && row.origin == identity && row.version > acknowledged
+          row.serverVersion == 0 && row.version > acknowledged
             && (row.isTombstone != theirs.isDeletion || checksum128(value) != theirs.hash)
         } ?? false
       }

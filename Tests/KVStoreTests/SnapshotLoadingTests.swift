@@ -71,6 +71,7 @@ import Testing
     try await exchange.settle([mine], policy: .lastWriterWins)
     try await mine.put("pending", for: "p")
     _ = try await mine.becomeNewIncarnation(restores: false)
+    #expect(try mine.timeOfLocalCommit(after: mine.counters().acknowledgedVersion) != nil)
     _ = try await mine.lapse()
     _ = try await mine.load(try page(for: mine), policy: .lastWriterWins)
     #expect(try rows(mine) == ["k": "shared", "p": "pending"])
