@@ -9,7 +9,7 @@
 //                                    the version that the hub had given it, if that is known
 //     restored = through      u64    durably decided through this version of the replica
 //                count        u32
-//                *declined    u64    not taken: somebody has written a key of it since
+//                *declined    u64    not taken: somebody has written a key of it since; ascending, none after `through`
 
 package import KVLog
 
@@ -71,7 +71,13 @@ extension Restored {
     guard count <= reader.remaining(in: bytes) / 8 else { throw LogFormatError(.overLimit, at: 8) }
     declined = []
     declined.reserveCapacity(count)
-    for _ in 0..<count { declined.append(try reader.read(UInt64.self, from: bytes)) }
+    for _ in 0..<count {
+      let version = try reader.read(UInt64.self, from: bytes)
+      guard version > declined.last ?? 0, version <= through else {
+        throw LogFormatError(.badVersion, at: reader.offset - 8)
+      }
+      declined.append(version)
+    }
     try reader.end(of: bytes)
   }
 }

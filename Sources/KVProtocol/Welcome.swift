@@ -118,5 +118,7 @@ extension Welcome {
     (maximumFrameBytes, credit) = try reader.window(from: bytes)
     covered = try Coverage(from: &reader, in: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
+    // That of a store which knows none.
+    guard space != .zero, epoch != .zero else { throw LogFormatError(.badValue, at: 4) }
   }
 }

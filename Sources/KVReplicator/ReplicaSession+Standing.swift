@@ -36,15 +36,18 @@ extension ReplicaSession {
     return budget.isLimited && !isCaughtUp
   }
 
+  /// A hub may claim any version: far from overflowing when other counts are added.
+  private static func steps(_ versions: Version) -> Int { Int(min(versions, 1 << 48)) }
+
   func standing(since firstCursor: Version) -> StatusBoard.Session {
     let cursor = state.cursor?.version ?? 0
     let isOpen = if case .open = phase { true } else { isCaughtUp }
     let pulls = configuration.mode.contains(.pull)
     return StatusBoard.Session(
       isOpen: isOpen, isCaughtUp: isCaughtUp,
-      done: report.pushedChanges + Int(clamping: cursor > firstCursor ? cursor - firstCursor : 0),
+      done: report.pushedChanges + Self.steps(cursor > firstCursor ? cursor - firstCursor : 0),
       remaining: (configuration.mode.contains(.push) ? state.pendingChanges : 0)
-        + (pulls && fedHead > cursor ? Int(clamping: fedHead - cursor) : 0),
+        + (pulls && fedHead > cursor ? Self.steps(fedHead - cursor) : 0),
       hubVersion: head)
   }
 }

@@ -57,7 +57,7 @@ import Testing
         default:
           .welcome(
             Welcome(
-              space: .zero, head: .start(of: random.identity()), lastApplied: 0, appliedDigest: .zero,
+              space: random.identity(), head: .start(of: random.identity()), lastApplied: 0, appliedDigest: .zero,
               common: .start(of: .zero),
               unconfirmed: [], retentionFloor: 0))
         }
@@ -65,6 +65,20 @@ import Testing
       // The count is the last field of each.
       payload.replaceSubrange(payload.count - 4..<payload.count, with: [0xFF, 0xFF, 0xFF, 0xFF])
       #expect(throws: ProtocolError.self) { try Message.decode(kind, payload) }
+    }
+  }
+
+  @Test func `a welcome names a space and an epoch, and what is declined is in order and was brought back`() {
+    var random = SeededGenerator()
+    for (space, epoch) in [(Identity.zero, random.identity()), (random.identity(), .zero)] {
+      let welcome = Welcome(
+        space: space, head: .start(of: epoch), lastApplied: 0, appliedDigest: .zero, common: .start(of: epoch),
+        unconfirmed: [], retentionFloor: 0)
+      #expect(throws: ProtocolError.self) { try Message.decode(.welcome, Message.welcome(welcome).payload) }
+    }
+    for declined: [Version] in [[0], [2, 2], [3, 2], [4, 10]] {
+      let restored = Message.restored(Restored(through: 9, declined: declined))
+      #expect(throws: ProtocolError.self, "\(declined)") { try Message.decode(.restored, restored.payload) }
     }
   }
 

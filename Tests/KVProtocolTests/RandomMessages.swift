@@ -89,8 +89,8 @@ extension SeededGenerator {
     case .pong: return .pong(next())
     case .restore: return .restore(Restore(segment: undigested(), cursor: next()))
     case .restored:
-      return .restored(
-        Restored(through: next(), declined: (0..<Int.random(in: 0...4, using: &self)).map { _ in next() }))
+      let declined = Set((0..<Int.random(in: 0...4, using: &self)).map { _ in next() | 1 }).sorted()
+      return .restored(Restored(through: max(next(), declined.last ?? 0), declined: declined))
     case .rowsRequest:
       return .rowsRequest(
         RowsRequest(

@@ -408,6 +408,18 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     #expect(script.code == .protocolViolation)
   }
 
+  @Test("A hub that claims any number of versions is believed it, and nothing overflows")
+  func countlessVersions() {
+    var script = Script(write(3))
+    var welcome = script.welcome
+    welcome.head = Position(identity: script.epoch, version: .max, digest: .zero)
+    script.tell(.received(.welcome(welcome)))
+    let standing = script.session.standing(since: 0)
+    #expect(standing.remaining > 3 && standing.remaining < .max / 4)
+    script.tell(.received(feed(after: 0, through: .max)))
+    #expect(script.ending == nil && script.session.remainingServerVersions == .max)
+  }
+
   @Test("A silent hub is asked once, then given up; a refusal and a goodbye end the session with what they mean")
   func endings() {
     var script = Script(isLive: true)
