@@ -163,11 +163,11 @@ public final class Store: Sendable {
     return backing
   }
 
-  /// The published state; of a closed store, the last one.
   /// The name under which the store writes commits: its identity at first, and another one from when the store turned out
   /// to be a copy, or restored from an older copy. Of a hub's space it is the epoch.
   public var incarnation: Identity { state.incarnation }
 
+  /// The published state; of a closed store, the last one.
   var state: StoreState {
     contents.withLock { $0.backing?.state ?? $0.lastState }
   }

@@ -84,6 +84,25 @@ import Testing
   }
 
   @Test(arguments: StorageKind.allCases)
+  func `an epoch is left once, however many replicas find out that the space was restored`(kind: StorageKind)
+    async throws
+  {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      var a = TestReplica()
+      a.put("a", "1")
+      _ = try await space.admit(a.push(after: 0), from: a)
+      let start = try space.head()
+      for _ in 0..<2 { try await space.beginEpoch(after: start.identity, through: 1) }
+      let next = try space.head()
+      #expect(next.identity != start.identity && next.version == 1)
+      #expect(try space.formerEpochs().map(\.identity) == [start.identity])
+      try await space.beginEpoch(after: next.identity, through: 1)
+      #expect(try space.formerEpochs().map(\.identity) == [start.identity, next.identity])
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
   func `a space that is not there is not made unless that is asked for`(kind: StorageKind) async throws {
     try await kind.withStorage { storage in
       for _ in 0..<2 {
