@@ -16,10 +16,10 @@ struct Tool: AsyncParsableCommand {
         kvsync sync notes kvsync://127.0.0.1:7447/notes
 
       Exit status:
-        0 ok               10 no store there   13 hub unreachable
-        1 failed, absent   11 in use           14 corrupt
-        3 differences or   12 not allowed      15 full
-          undecided entries                    64 wrong usage
+        0 ok                10 no store there   14 corrupt
+        1 failed, absent    11 in use           15 full
+        3 differences or    12 not allowed      16 another space
+          undecided ones    13 hub unreachable  64 wrong usage
 
       Data goes to standard output, messages and progress to standard error.
       """,

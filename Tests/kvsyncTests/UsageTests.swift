@@ -52,6 +52,27 @@ struct UsageTests {
     }
   }
 
+  @Test("A failure names the whole command, that of a subcommand too, in words and in JSON")
+  func names() async throws {
+    let store = try await place.store("s")
+    let hub = place.file("hub")
+    let commands = [
+      ["scopes", "remove", store, "absent"], ["parked", "show", store, "9"],
+      ["parked", "retry", store, "9"], ["parked", "drop", store, "9"], ["parked", "export", store, "9"],
+      ["conflicts", "show", store, "9.0"], ["token", "revoke", hub, "absent"],
+      ["scopes", "list", "nothing"], ["scopes", "add", "nothing", "x"], ["parked", "list", "nothing"],
+      ["conflicts", "list", "nothing"], ["conflicts", "revert", "nothing", "9.0"],
+      ["conflicts", "resolve", "nothing", "9.0", "--with", "local"],
+    ]
+    for arguments in commands {
+      let name = arguments[...1].joined(separator: " ")
+      let outcome = try await place.run(Workplace.tool, arguments, input: [])
+      #expect(outcome.status != 0 && outcome.messages.hasPrefix("kvsync \(name): "), "\(outcome.messages)")
+      let json = try await place.run(Workplace.tool, arguments + ["--json"], input: [])
+      #expect(try error(json)["command"] as? String == name)
+    }
+  }
+
   @Test("An empty path is wrong usage, not the working directory")
   func emptyPath() async throws {
     for arguments in [["info", ""], ["init", ""], ["put", "", "k", "v"], ["serve", "", "--listen", "127.0.0.1:0"]] {

@@ -15,6 +15,7 @@ struct ConflictsList: ToolCommand {
 
       Example: kvsync conflicts list field-notes --unresolved
       """)
+  static let title = "conflicts list"
 
   @OptionGroup var target: StoreOptions
   @Flag(help: "Only those that wait for a decision.") var unresolved = false

@@ -19,6 +19,7 @@ struct ConflictsResolve: ToolCommand {
   enum Side: String, CaseIterable, ExpressibleByArgument {
     case local, remote, delete
   }
+  static let title = "conflicts resolve"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "The numbers of the conflicts.", transform: Conflicts.parse) var ids: [Conflict.ID] = []

@@ -14,6 +14,7 @@ struct ConflictsRevert: ToolCommand {
 
       Example: kvsync conflicts revert field-notes 17.0
       """)
+  static let title = "conflicts revert"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "The numbers of the conflicts.", transform: Conflicts.parse) var ids: [Conflict.ID]

@@ -13,6 +13,7 @@ struct ConflictsShow: ToolCommand {
 
       Example: kvsync conflicts show field-notes 17.0
       """)
+  static let title = "conflicts show"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "The number of the conflict.", transform: Conflicts.parse) var id: Conflict.ID

@@ -14,6 +14,7 @@ struct ParkedDrop: ToolCommand {
 
       Example: kvsync parked drop field-notes 17 18
       """)
+  static let title = "parked drop"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var selection: ParkedSelection

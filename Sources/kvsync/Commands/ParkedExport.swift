@@ -14,6 +14,7 @@ struct ParkedExport: ToolCommand {
 
       Example: kvsync parked export field-notes --all > parked.jsonl
       """)
+  static let title = "parked export"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var selection: ParkedSelection

@@ -13,6 +13,7 @@ struct ParkedList: ToolCommand {
 
       Example: kvsync parked list field-notes --json
       """)
+  static let title = "parked list"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var output: OutputOptions

@@ -14,6 +14,7 @@ struct ParkedRetry: ToolCommand {
 
       Example: kvsync parked retry field-notes --code 1
       """)
+  static let title = "parked retry"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var selection: ParkedSelection

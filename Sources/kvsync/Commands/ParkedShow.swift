@@ -15,6 +15,7 @@ struct ParkedShow: ToolCommand {
 
       Example: kvsync parked show field-notes 17
       """)
+  static let title = "parked show"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "The version of the commit.") var version: UInt64

@@ -43,6 +43,7 @@ struct ScopesList: ToolCommand {
     commandName: "list",
     abstract: "List the prefixes, one a line; nothing when the store gets everything.",
     discussion: "Example: kvsync scopes list field-notes --json")
+  static let title = "scopes list"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var output: OutputOptions
@@ -65,6 +66,7 @@ struct ScopesAdd: ToolCommand {
 
       Example: kvsync scopes add field-notes 2026/
       """)
+  static let title = "scopes add"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "Prefixes of keys.") var prefixes: [String] = []
@@ -96,6 +98,7 @@ struct ScopesRemove: ToolCommand {
 
       Example: kvsync scopes remove field-notes 2025/ --evict
       """)
+  static let title = "scopes remove"
 
   @OptionGroup var target: StoreOptions
   @Argument(help: "Prefixes of keys.") var prefixes: [String] = []
