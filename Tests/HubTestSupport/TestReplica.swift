@@ -11,14 +11,19 @@ package struct TestReplica: Sendable {
   private var records: [(bytes: [UInt8], changes: Int)] = []
   package private(set) var digests: [Digest]
 
-  /// A store with another history under the name of `other`.
+  /// Its first commit is of the time after this.
+  private let start: UInt64
+
+  /// A store with another history, of another time, under the name of `other`.
   package init(copying other: TestReplica) {
     identity = other.identity
+    start = other.start + 1_000
     digests = [.origin(of: identity)]
   }
 
   package init() {
     identity = .random()
+    start = 0
     digests = [.origin(of: identity)]
   }
 
@@ -28,7 +33,7 @@ package struct TestReplica: Sendable {
     var core: [UInt8] = []
     core.append(identity)
     core.append(littleEndian: version)
-    core.append(littleEndian: HybridTime(rawValue: version).rawValue)
+    core.append(littleEndian: HybridTime(rawValue: start + version).rawValue)
     core.append(littleEndian: UInt32(0))
     core.append(littleEndian: UInt32(changes.count))
     for change in changes {

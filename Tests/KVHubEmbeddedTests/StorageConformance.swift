@@ -1,5 +1,6 @@
 // What every hub storage must do; one run for each of them. Here what concerns its spaces as such: their names, their
-// owners, their order, and many at once. What it admits and what it shows of it stand in files of their own.
+// owners, their order, and many at once. What it admits, what it shows of it, and how it gets back what it had lost stand
+// in files of their own.
 
 import HubTestSupport
 import KVHub
@@ -80,25 +81,6 @@ import Testing
       #expect(try two.progress(of: a.identity) == nil)
       let again = try await storage.space(named: "one")
       #expect(try again.head() == one.head())
-    }
-  }
-
-  @Test(arguments: StorageKind.allCases)
-  func `an epoch is left once, however many replicas find out that the space was restored`(kind: StorageKind)
-    async throws
-  {
-    try await kind.withStorage { storage in
-      let space = try await storage.space(named: "notes")
-      var a = TestReplica()
-      a.put("a", "1")
-      _ = try await space.admit(a.push(after: 0), from: a)
-      let start = try space.head()
-      for _ in 0..<2 { try await space.beginEpoch(after: start.identity, through: 1) }
-      let next = try space.head()
-      #expect(next.identity != start.identity && next.version == 1)
-      #expect(try space.formerEpochs().map(\.identity) == [start.identity])
-      try await space.beginEpoch(after: next.identity, through: 1)
-      #expect(try space.formerEpochs().map(\.identity) == [start.identity, next.identity])
     }
   }
 
