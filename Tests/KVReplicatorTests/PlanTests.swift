@@ -76,8 +76,9 @@ import Testing
     let replicator = Replicator(b, hub: address)
     let plan = try await replicator.plan()
     #expect(plan.expectedConflicts == 3)
-    // Under another name as well, as a copy goes on.
+    // Also of what is written under another name, as a copy does that goes on.
     _ = try await b.becomeNewIncarnation(restores: false)
+    try await b.put("from b, later", for: "one")
     #expect(try await replicator.plan().expectedConflicts == 3)
     #expect(plan.commitsToReceive == 7 && plan.changesToSend == 5)
     #expect(plan.segmentsToReceive == 1 && plan.segmentsToSend == 1)
