@@ -2,8 +2,8 @@
 //
 //     refuse = code u16 | zero u16 | version u64 | message (u16 count | UTF-8)
 //
-// `version` is the fact that goes with the code: the expected version of a gap, the retention floor, the head of a
-// restored hub; 0 where there is none.
+// `version` is the fact that goes with the code: the expected version of a gap, what a hub has of a replica that was restored,
+// the head of a restored hub; 0 where there is none.
 
 package import KVLog
 

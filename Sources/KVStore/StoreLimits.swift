@@ -3,13 +3,6 @@
 import KVLog
 
 package enum StoreLimits {
-  // MARK: Scopes
-
-  /// Prefixes that a store subscribes to…
-  static let maximumScopes = 256
-  /// …as ranges together: with a token and two bounds more they fit in a hello.
-  static let scopesBytes = 8 << 10
-
   /// Format of the store's directory. A larger number on disk is refused, never guessed at.
   package static let format = 1
 
@@ -148,6 +141,11 @@ package enum StoreLimits {
 
   /// A hybrid clock that is ahead of the wall clock by more than this is not followed further.
   package static let clockTolerance: Duration = .seconds(120)
+
+  /// Prefixes that a store subscribes to…
+  static let maximumScopes = 256
+  /// …as ranges together: with a token and two bounds more they fit in a hello.
+  static let scopesBytes = 8 << 10
 }
 
 extension StoreLimits {
