@@ -31,9 +31,7 @@ extension Store {
         try group.checkHub(epoch)
         return try Acknowledging(log: self, group: group).record(left, epoch: epoch)
       }
-      total.reoffered += outcome.reoffered
-      total.holdUntil = max(total.holdUntil, outcome.holdUntil)
-      total.parked += outcome.parked
+      total.add(outcome)
       guard let rest else { return total }
       left = rest
     }

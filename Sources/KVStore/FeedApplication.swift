@@ -26,6 +26,15 @@ package struct FeedOutcome: Sendable, Equatable {
   package var resolutions = 0
   /// False: the same feed has to be applied once more, for what did not fit.
   var isComplete = true
+
+  /// With what was done next of the same feed, or page.
+  mutating func add(_ next: FeedOutcome) {
+    commits += next.commits
+    changes += next.changes
+    bytes += next.bytes
+    conflicts += next.conflicts
+    resolutions += next.resolutions
+  }
 }
 
 /// As much of a commit as is recorded at once.

@@ -27,10 +27,7 @@ extension Store {
           throw StoreError(.replication, "what the hub sent is not a page of rows: \(error).", path: path)
         }
       }
-      total.changes += outcome.changes
-      total.bytes += outcome.bytes
-      total.conflicts += outcome.conflicts
-      total.resolutions += outcome.resolutions
+      total.add(outcome)
       if outcome.isComplete { return total }
     }
   }

@@ -72,6 +72,13 @@ package struct Acknowledged: Sendable, Equatable {
     self.holdUntil = holdUntil
     self.parked = parked
   }
+
+  /// With what the next part of the same acknowledgement led to.
+  mutating func add(_ next: Acknowledged) {
+    reoffered += next.reoffered
+    holdUntil = max(holdUntil, next.holdUntil)
+    parked += next.parked
+  }
 }
 
 extension Store {
@@ -135,11 +142,7 @@ extension Store {
           throw StoreError(.replication, "what the hub sent is not a run of commits: \(error).", path: path)
         }
       }
-      total.commits += outcome.commits
-      total.changes += outcome.changes
-      total.bytes += outcome.bytes
-      total.conflicts += outcome.conflicts
-      total.resolutions += outcome.resolutions
+      total.add(outcome)
       if outcome.isComplete { return total }
     }
   }

@@ -43,9 +43,7 @@ extension ModelStore {
         return try Acknowledging(log: group.log, group: group).record(left, epoch: epoch)
       }
       isDurable = isDurable || needsSynchronize
-      total.reoffered += outcome.reoffered
-      total.holdUntil = max(total.holdUntil, outcome.holdUntil)
-      total.parked += outcome.parked
+      total.add(outcome)
       guard let rest else { return (total, isDurable) }
       left = rest
     }
@@ -58,11 +56,7 @@ extension ModelStore {
     while true {
       let (outcome, needsSynchronize) = try perform { try $0.apply(feed, epoch: epoch, policy: policy) }
       isDurable = isDurable || needsSynchronize
-      total.commits += outcome.commits
-      total.changes += outcome.changes
-      total.bytes += outcome.bytes
-      total.conflicts += outcome.conflicts
-      total.resolutions += outcome.resolutions
+      total.add(outcome)
       if outcome.isComplete { return (total, isDurable) }
     }
   }
