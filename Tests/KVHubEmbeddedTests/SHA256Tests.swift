@@ -1,3 +1,5 @@
+// The hash of tokens, held against what others compute.
+
 import Foundation
 import TestSupport
 import Testing

@@ -1,8 +1,9 @@
+// Which keys a replica has: ranges of keys, held against sets of them.
+
 import KVLog
 import TestSupport
 import Testing
 
-/// Ranges of keys, held against sets of them.
 @Suite struct CoverageTests {
   /// All keys of up to three of four bytes: enough for every way in which two ranges can lie to each other.
   private static let keys: [[UInt8]] = {

@@ -60,6 +60,21 @@ private final class Circle {
     Issue.record("it does not come to rest")
   }
 
+  func file(_ name: String) -> String { "\(bench.path)/\(name)" }
+
+  func export(_ store: Store) async throws -> String {
+    try await FileExchange(store).export(to: file("out"))
+    return file("out")
+  }
+
+  func take(_ path: String) async throws {
+    _ = try await HubFileExchange(storage, space: "space").importChanges(from: path) { _, _ in }
+  }
+
+  func answer(_ request: String, _ path: String) async throws {
+    _ = try await HubFileExchange(storage, space: "space").exportAnswer(to: path, for: request) { _, _ in }
+  }
+
   func end() async throws {
     for store in stores.values { try await store.close() }
     await hub.shutdown()
@@ -244,6 +259,57 @@ struct SnapshotTests {
     try await second.retryParked(try #require(parked.first).id)
     try await circle.heal(["second", "first"])
     #expect(try text(first) == ["a/1": "mine", "b/1": "mine"] && text(second) == text(first))
+    try await circle.end()
+  }
+
+  @Test("By files too, a replica away for longer than the log is kept is loaded anew, and late answers change nothing")
+  func lapsedByFiles() async throws {
+    let circle = try await Circle()
+    let (first, second) = (try await circle.store("first"), try await circle.store("second"))
+    for number in 0..<20 { try await first.put("old", for: "key/\(number)") }
+    try await circle.heal(["first", "second"])
+    try await second.put("pending", for: "only here")
+    try await first.delete("key/0")
+    try await first.put("changed", for: "key/1")
+    try await circle.sync("first")
+    let space = try await circle.space
+    space.truncate(through: space.head().version)
+    let out = try await circle.export(second)
+    try await circle.answer(out, circle.file("before"))
+    try await circle.take(out)
+    try await circle.answer(out, circle.file("after"))
+    let report = try await FileExchange(second).importAnswer(from: circle.file("after"))
+    #expect(report.pushedChanges == 1 && report.pendingChanges == 0)
+    try await circle.sync("first")
+    #expect(try text(second) == text(first) && text(second)["key/1"] == "changed" && text(second).count == 20)
+    for late in ["before", "after"] {
+      #expect(try await FileExchange(second).importAnswer(from: circle.file(late)) == SyncReport())
+    }
+    #expect(try text(second) == text(first))
+    try await circle.end()
+  }
+
+  @Test("An answer to a store that had fewer scopes then is refused: it would pass over what was written in the others")
+  func answerToFewerScopes() async throws {
+    let circle = try await Circle()
+    let (first, second) = (try await circle.store("first"), try await circle.store("second"))
+    for key in ["a/1", "b/1"] { try await first.put("old", for: key) }
+    try await circle.sync("first")
+    try await second.addScope("a/")
+    try await circle.sync("second")
+    let out = try await circle.export(second)
+    try await second.addScope("b/")
+    try await circle.sync("second")
+    for key in ["a/1", "b/1"] { try await first.put("new", for: key) }
+    try await circle.sync("first")
+    try await circle.answer(out, circle.file("back"))
+    let error = await #expect(throws: StoreError.self) {
+      try await FileExchange(second).importAnswer(from: circle.file("back"))
+    }
+    #expect(error?.code == .replication && error?.message.contains("Export again") == true)
+    #expect(try text(second) == ["a/1": "old", "b/1": "old"])
+    try await circle.sync("second")
+    #expect(try text(second) == ["a/1": "new", "b/1": "new"])
     try await circle.end()
   }
 
