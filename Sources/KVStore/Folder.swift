@@ -74,6 +74,15 @@ final class Folder: Sendable {
     }
   }
 
+  /// Waits a little while writers are ahead of the fold under way.
+  func keepPace(_ core: StoreCore) throws {
+    guard try core.tail.isAheadOfFold(core.inserter.waitingBytes) else { return }
+    try state.wait(until: Deadline(secondsFromNow: StoreLimits.longestPauseSeconds)) { state, timedOut in
+      if timedOut || state.full != nil || state.hasEnded { return () }
+      return try core.tail.isAheadOfFold(core.inserter.waitingBytes) ? nil : ()
+    }
+  }
+
   /// Folds what is left, the live generation too: the thread has ended, and no process writes any more. A full disk, or as
   /// many reads as there can be, leaves the rest to the next opening, which replays it.
   func finish(_ core: StoreCore) throws {
@@ -115,8 +124,9 @@ final class Folder: Sendable {
         guard isPressed || !sealed.isEmpty else { continue }
         if try !isPressed && waitsForMore(sealed, core) { continue }
         if !sealed.isEmpty {
-          try fold(sealed, core)
-          try core.tail.retire(sealed)
+          let folding = core.tail.folding(sealed)
+          try fold(folding, core)
+          try core.tail.retire(folding)
           core.idleSnapshots.expire()
           state.update { $0.full = nil }
         }
@@ -167,9 +177,13 @@ final class Folder: Sendable {
     // Readers of processes that died would keep pages from being used again.
     _ = try core.index.environment.checkReaders()
     let start = try core.index.foldedState() ?? StoreState(start: core.identity)
+    core.memory.fold = .init(generations: generations.count, done: 0)
+    defer { core.memory.fold = .init(generations: 0, done: 0) }
     do {
-      try core.index.fold(generations.filter { !$0.isEmpty }) { transaction in
+      try core.index.fold(generations.filter { !$0.isEmpty }) { transaction, done in
         core.memory.folded(transaction, at: monotonicMilliseconds())
+        core.memory.fold.done = done
+        wake()
         core.memory.aged()
         core.idleSnapshots.expire()
         // What is sealed meanwhile waits for long.

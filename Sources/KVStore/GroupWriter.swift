@@ -78,8 +78,9 @@ final class GroupWriter {
 
   // MARK: The group
 
-  /// Waits for the writer lock; `end` gives it up. When this throws it is given up already.
+  /// Waits for the writer lock, and a little for a fold that is behind; `end` gives it up. When this throws it is given up already.
   func begin() throws {
+    try core.folder.keepPace(core)
     try core.locks.writing.lock()
     do {
       try catchUp()

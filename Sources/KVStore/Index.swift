@@ -94,22 +94,25 @@ final class Index: Sendable {
   // MARK: Folding
 
   /// Copies sealed generations, oldest first, into the index in key order, in transactions of bounded size: of each key
-  /// the newest row. Durable when it returns. `didCommit` is told the number of each transaction.
-  func fold(_ generations: [Generation], didCommit: (Int) throws -> Void) throws {
+  /// the newest row. Durable when it returns, as its last transaction is. `didCommit` is told the number of each transaction, and how much of the fold is
+  /// done.
+  func fold(_ generations: [Generation], didCommit: (_ transaction: Int, _ done: Double) throws -> Void) throws {
     let newestFirst = try generations.reversed().map { try $0.source() }
     guard let newest = newestFirst.first, let state = try Index.state(newest) else { return }
     let folding = try newestFirst.reduce(0) { try $0 + $1.reader.entryCount($1.tables.rows) }
     var rows = try Index.rows(newestFirst, from: nil)
     var more = try rows.advance()
+    var folded = 0
     var pages = StoreLimits.foldPages
     while more {
       let start = try rows.withEntry { key, _ in key.copied() }
       do {
         var writer = try environment.beginWrite()
-        more = try foldRows(&rows, atMost: rowsPerTransaction(folding, pages, writer), into: &writer)
+        let count = try foldRows(&rows, &more, atMost: rowsPerTransaction(folding, pages, writer), into: &writer)
         let transaction = writer.transactionID
-        try writer.commit()
-        try didCommit(transaction)
+        try writer.commit(durably: false)
+        folded += count
+        try didCommit(transaction, Double(folded) / Double(folding))
       } catch let error where StoreError.isFull(error) && pages > StoreLimits.smallestFoldPages {
         // A smaller transaction needs less room, and gives back as much for the one after the next.
         pages = max(pages / 4, StoreLimits.smallestFoldPages)
@@ -130,7 +133,7 @@ final class Index: Sendable {
     }
     let transaction = writer.transactionID
     try writer.commit()
-    try didCommit(transaction)
+    try didCommit(transaction, 1)
   }
 
   private static func rows(_ sources: [Source], from key: [UInt8]?) throws -> MergeCursor {
@@ -155,12 +158,13 @@ final class Index: Sendable {
   /// Rows of some 150 bytes on a page of 4 KiB; small enough that the bound in bytes is the one for larger ones.
   private static let rowsPerPage = 24
 
-  /// Returns false when the rows are all copied.
-  private func foldRows(_ source: inout MergeCursor, atMost rows: Int, into writer: inout LMDBWriter) throws -> Bool {
+  /// Gives the number of rows copied; `more` is false when that were all.
+  private func foldRows(
+    _ source: inout MergeCursor, _ more: inout Bool, atMost rows: Int, into writer: inout LMDBWriter
+  ) throws -> Int {
     var keys = try liveKeys(in: writer)
     var count = 0
     var bytes = 0
-    var more = true
     do {
       var place = try writer.ascendingWriter(tables.rows)
       while more, count < rows, bytes < StoreLimits.foldBytes {
@@ -180,7 +184,7 @@ final class Index: Sendable {
       }
     }
     try put(liveKeys: keys, in: &writer)
-    return more
+    return count
   }
 
   func liveKeys(in writer: borrowing LMDBWriter) throws -> Int {
@@ -198,7 +202,7 @@ final class Index: Sendable {
   /// Copies the entries of one of the smaller tables in the order of their keys, in transactions of bounded size. Those
   /// that are gone are taken out of the index.
   private func foldEntries(
-    _ table: KeyPath<Tables, Table>, _ newestFirst: [Source], _ didCommit: (Int) throws -> Void
+    _ table: KeyPath<Tables, Table>, _ newestFirst: [Source], _ didCommit: (Int, Double) throws -> Void
   ) throws {
     let cursors = try newestFirst.map { try $0.reader.cursor($0.tables[keyPath: table]) }
     var entries = try MergeCursor(cursors, .sealed, range: KeyRange(), isReversed: false)
@@ -221,8 +225,8 @@ final class Index: Sendable {
         more = try entries.advance()
       }
       let transaction = writer.transactionID
-      try writer.commit()
-      try didCommit(transaction)
+      try writer.commit(durably: false)
+      try didCommit(transaction, 1)
     }
   }
 

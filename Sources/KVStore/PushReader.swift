@@ -40,7 +40,13 @@ package final class PushReader: Sendable {
   private let store: Store
   private let history: Mutex<ShippedHistory>
   private let tuning: Tuning
-  private let survey = Mutex<CurrentVersions?>(nil)
+  private let survey = Mutex(Survey())
+
+  private struct Survey {
+    var known: CurrentVersions?
+    /// Changes that were looked up since it covered what is read.
+    var lookedUp = 0
+  }
 
   /// What decides how the log is read, and not what is shipped.
   package struct Tuning: Sendable {
@@ -75,28 +81,35 @@ package final class PushReader: Sendable {
       let screen = CommitScreen(
         rows: snapshot, state: state, history: history.withLock { $0 },
         current: try current(after: start, state, snapshot))
+      defer { survey.withLock { $0.lookedUp += screen.lookedUp } }
       return try store.push(
         after: after, state, screen, maximumBytes: maximumBytes, readBytes: tuning.pushReadBytes)
     }
   }
 
   /// Whether the last run was decided by a survey.
-  var isSurveying: Bool { survey.withLock { $0 != nil } }
+  var isSurveying: Bool { survey.withLock { $0.known != nil } }
 
-  /// What is known of the versions after `start`, found out now if that takes less time than looking up each change.
+  /// What is known of the versions after `start`. It is found out when looking changes up has taken as long as that takes,
+  /// and would go on: of a commit one current change is enough, so large commits that nobody has overwritten since need few
+  /// look-ups, and nothing waits for a walk over all rows.
   private func current(after start: Version, _ state: StoreState, _ snapshot: Snapshot) throws -> CurrentVersions? {
     guard coalesces else { return nil }
     return try survey.withLock { survey in
-      if let known = survey, known.covers(start + 1) { return known }
-      survey = nil
+      if let known = survey.known {
+        if known.covers(start + 1) { return known }
+        survey = Survey()
+      }
       // At most all that is pending, at least in proportion to the versions that are left of it.
       let share = Double(state.version - start) / Double(state.version - state.acknowledged)
       let changes = Int(Double(state.pendingChanges) * share)
       let rows = try snapshot.sources.reduce(0) { try $0 + $1.reader.entryCount($1.tables.rows) }
-      guard changes > tuning.lookedUpChanges, changes * tuning.surveyedRowsPerChange > rows else { return nil }
+      guard changes > tuning.lookedUpChanges, changes * tuning.surveyedRowsPerChange > rows,
+        (survey.lookedUp + 1) * tuning.surveyedRowsPerChange > rows
+      else { return nil }
       let window = min(state.version - start, Version(tuning.surveyedVersions))
-      survey = try CurrentVersions(after: start, through: start + window, in: snapshot)
-      return survey
+      survey.known = try CurrentVersions(after: start, through: start + window, in: snapshot)
+      return survey.known
     }
   }
 }
@@ -163,6 +176,8 @@ final class CommitScreen<Rows: RowLookup> {
   private let voidThrough: Version
   /// What a restored hub had lost is not beyond this version.
   private let lostThrough: Version
+  /// Changes whose rows were looked up to find out whether they are current.
+  private(set) var lookedUp = 0
 
   init(rows: Rows, state: StoreState, history: ShippedHistory, current: CurrentVersions?) {
     self.rows = rows
@@ -189,6 +204,7 @@ final class CommitScreen<Rows: RowLookup> {
     var changes = ChangeCursor(entry.view)
     while let change = try changes.next(in: bytes) {
       let key = bytes.extracting(change.key)
+      lookedUp += 1
       guard let row = try rows.row(of: key) else { return true }
       if row.version <= entry.header.version { return true }
       if row.serverVersion > 0, try !isVoid(key, entry.header.version) { return true }

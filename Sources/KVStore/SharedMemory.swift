@@ -58,11 +58,12 @@ final class SharedMemory: Sendable {
     static let lastRelaxed = 18
     static let retentionSeconds = 19
     static let keepsBackedUp = 20
-    static let folds = 21
+    static let fold = 21
+    static let folds = 22
     static let generation = 256
   }
 
-  private static let magicNumber: UInt64 = 0x0003_5348_5359_564B
+  private static let magicNumber: UInt64 = 0x0004_5348_5359_564B
   private static let byteCount = 12 << 10
   /// Generations that may exist at once: as many as there are words for them.
   static let maximumGenerations = byteCount / 8 - Word.generation
@@ -325,6 +326,24 @@ final class SharedMemory: Sendable {
   func endLease(_ token: UInt64, of process: Int32) {
     guard token != 0, load(Word.leaseToken) == token else { return }
     _ = unsafe shared_exchange(words + Word.leaseProcess, UInt64(process), 0)
+  }
+
+  // MARK: The fold under way
+
+  struct Fold: Equatable {
+    /// Of the oldest sealed generations so many are being folded; 0: no fold is under way, or who began it died.
+    var generations: Int
+    /// How much of the fold is done, up to 1.
+    var done: Double
+  }
+
+  /// Moved under the folding lock.
+  var fold: Fold {
+    get {
+      let word = load(Word.fold)
+      return Fold(generations: Int(word >> 32), done: Double(word & 0xFFFF_FFFF) / 0xFFFF_FFFF)
+    }
+    set { store(Word.fold, UInt64(newValue.generations) << 32 | UInt64(min(1, newValue.done) * 0xFFFF_FFFF)) }
   }
 
   // MARK: When the index was committed

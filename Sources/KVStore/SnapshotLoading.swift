@@ -7,7 +7,7 @@
 //
 // Invariants
 // - Only what differs is recorded: the same page twice changes nothing.
-// - A page is applied in key order, in as many groups as its size calls for; what is covered says how far it has come, in the
+// - A page is applied in key order, in as many groups as its size, and that of what is here, call for; what is covered says how far it has come, in the
 //   same durable step as the rows.
 // - With no row here in the page's range, the hub's record is taken as it is.
 
@@ -63,8 +63,11 @@ extension GroupWriter {
     {
       try takeAsItIs(page, &outcome)
     } else {
-      try merge.run(self, policy)
-      try record(&merge, policy, &outcome)
+      // An empty page has nothing to say of what is pending: an empty hub takes a backlog, however long, at once.
+      if !(page.record.isEmpty && state.hasNothingButPending) {
+        try merge.run(self, policy)
+        try record(&merge, policy, &outcome)
+      }
       outcome.isComplete = merge.isComplete && rest.intervals.count == 1
     }
     append(CursorRecord(page.position))
@@ -117,6 +120,8 @@ private struct PageMerge {
   /// Where the part ends that was gone through; nil: with the last of all keys.
   var end: [UInt8]?
   var isComplete = true
+  /// Rows here that are not in the page and were gone through.
+  private var passed = 0
 
   init(page: SnapshotPage, interval: KeyInterval, state: StoreState, incarnation: Identity) {
     self.page = page
@@ -171,7 +176,9 @@ private struct PageMerge {
   }
 
   private mutating func closeIfFull(after key: RawSpan) {
-    guard rows.byteCount + contests.bytes >= StoreLimits.feedBytes || rows.isFull else { return }
+    guard
+      rows.byteCount + contests.bytes >= StoreLimits.feedBytes || rows.isFull || passed >= StoreLimits.lookedAtPerPage
+    else { return }
     isComplete = false
     end = key.copied() + [0]
   }
@@ -183,10 +190,12 @@ private struct PageMerge {
 
   /// A key that has no value on the hub.
   private mutating func passLocal(_ key: RawSpan, _ row: Row) throws {
-    guard !row.isTombstone, !state.isPending(row), !isLater(row) else { return }
-    rows.append(
-      key: key, value: RawSpan(), isDeletion: true,
-      RowOrigin(serverVersion: page.position.version, time: row.time, author: page.position.identity))
+    passed += 1
+    if !row.isTombstone, !state.isPending(row), !isLater(row) {
+      rows.append(
+        key: key, value: RawSpan(), isDeletion: true,
+        RowOrigin(serverVersion: page.position.version, time: row.time, author: page.position.identity))
+    }
     closeIfFull(after: key)
   }
 

@@ -30,6 +30,10 @@ package enum StoreLimits {
   /// Sealed generations wait for others, as long as somebody writes and up to half of what may wait, until they have
   /// so many rows for each page of the index: a fold with fewer writes a whole page for each row or two.
   static let foldRowsPerPage = 6
+  /// Share of the room beside a fold that writers may use before they have to keep its pace.
+  static let leadOfWriters = 0.5
+  /// A group that is ahead of the fold under way waits for no longer than this, however slow the disk is.
+  static let longestPauseSeconds = 0.5
   /// Without a write for this long sealed generations are folded, however few rows they have.
   static let foldIdleSeconds = 1.0
   /// A generation is sealed at a group's start when this share of it is used, so that running full in the
@@ -80,7 +84,7 @@ package enum StoreLimits {
   static let insertedRows = 1 << 18
   /// …or when it has waited for so long. The writer waits when so much does: a read that comes then waits for some tenths of
   /// a second.
-  static let insertionSeconds = 0.5
+  static let insertionSeconds = 2.0
   static let waitingBytes = 64 << 20
   /// The same for small groups, each of which takes some hundred bytes of memory.
   static let waitingGroups = 1 << 14
@@ -152,14 +156,17 @@ extension StoreLimits {
   /// Keys that deleting a range removes before it looks for more: as many as one of its commits has, so that other writes
   /// wait for a few milliseconds, and few enough to be held in memory.
   static let deletedKeysPerPage = 1_024
-  /// Rows that it looks at for them, tombstones of earlier deletions included.
+  /// Rows that it looks at for them, tombstones of earlier deletions included; and rows here that one group goes through
+  /// which are not in a page of a snapshot.
   static let lookedAtPerPage = 64 << 10
 
   // Coalescing, see `PushReader`.
 
   /// Up to so many pending changes are looked up one by one, whatever the store is like: some milliseconds.
   static let lookedUpChanges = 4_096
-  /// Of more, all rows are walked once instead, if the store has at most so many for each of the changes.
+  /// Of more, all rows are walked once instead, if the store has at most so many for each of the changes, and when so many
+  /// were looked up that there are no more rows for each of them: a walk costs a row what a look-up costs a change, in so many
+  /// parts.
   static let surveyedRowsPerChange = 8
   /// Versions that one walk tells of: 8 MB of bits.
   static let surveyedVersions = 64 << 20

@@ -111,6 +111,10 @@ package struct StoreState: Sendable, Equatable {
   /// Whether the row is a change of this store that the hub has not decided.
   func isPending(_ row: Row) -> Bool { row.serverVersion == 0 && row.version > acknowledged && hasPending }
   var hasPending: Bool { localChanges != acknowledgedChanges }
+  /// Whether every row is pending: all commits are this incarnation's, and the hub has decided none.
+  var hasNothingButPending: Bool {
+    hasPending && acknowledged == 0 && cursor == 0 && received == 0 && soleAuthor == incarnation && soleAuthorSince == 0
+  }
   /// The hub cannot have decided more than there is.
   var isConsistent: Bool { acknowledgedChanges <= localChanges && acknowledgedBytes <= localBytes }
 

@@ -185,8 +185,33 @@ final class Tail: Sendable {
   /// Whether less than half of what may wait for the folder does so.
   var mayWaitForMore: Bool {
     let generations = memory.generations
-    return 2 * generations.sealedCount < StoreLimits.smallSealedGenerations
-      && 2 * bytes(of: generations.oldest..<generations.live) < StoreLimits.sealedGenerations * largestBytes
+    return share(of: generations.oldest..<generations.live) < 0.5
+  }
+
+  /// Of the sealed generations the oldest ones that a fold takes: half of what may wait, so that there is as much room
+  /// for what comes meanwhile.
+  func folding(_ sealed: [Generation]) -> [Generation] {
+    let oldest = memory.generations.oldest
+    let count = sealed.indices.prefix { share(of: oldest..<oldest + UInt32($0) + 1) <= Pace.largestFold }.count
+    return Array(sealed.prefix(max(1, count)))
+  }
+
+  /// Whether writers are further ahead of the fold under way than it allows, given `bytes` of log that the tail lacks.
+  func isAheadOfFold(_ bytes: Int) throws -> Bool {
+    let fold = memory.fold
+    guard fold.generations > 0 else { return false }
+    let generations = memory.generations
+    let folding = generations.oldest..<min(generations.oldest + UInt32(fold.generations), generations.live)
+    let unsealed = try live().environment.statistics.usedBytes + bytes
+    return Pace(folding: share(of: folding), done: fold.done)
+      .isExceeded(by: share(of: generations.oldest..<generations.live, and: unsealed))
+  }
+
+  /// How much of what may wait for the folder these generations, and `bytes`, are; 1: all of it.
+  private func share(of generations: Range<UInt32>, and bytes: Int = 0) -> Double {
+    max(
+      Double(generations.count) / Double(StoreLimits.smallSealedGenerations),
+      Double(self.bytes(of: generations) + bytes) / Double(StoreLimits.sealedGenerations * largestBytes))
   }
 
   private func bytes(of generations: Range<UInt32>) -> Int {

@@ -162,6 +162,11 @@ package final class LMDBEnvironment: Sendable {
     }
   }
 
+  /// For whoever holds the writer lock, so that no two commits can take each other's word.
+  func setDurability(ofNextCommit isDurable: Bool) {
+    _ = unsafe mdb_env_set_flags(environment, UInt32(MDB_NOMETASYNC), isDurable ? 0 : 1)
+  }
+
   /// Before the transaction ends, because afterwards the next writer may have begun.
   func writerWillEnd() {
     writingThread.store(0, ordering: .relaxed)

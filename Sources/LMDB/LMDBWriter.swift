@@ -178,8 +178,12 @@ package struct LMDBWriter: ~Copyable {
 
   /// Makes the changes visible and, unless the environment is `withoutSync`, durable. The transaction is over
   /// whether this succeeds or fails; when it fails, nothing was changed.
-  package consuming func commit() throws(LMDBError) {
-    try session.commit()
+  ///
+  /// Not `durably` it is durable, like everything before it, with the next commit, and costs one synchronisation of the
+  /// file instead of two: until then a loss of power may take it, as a whole and nothing else. What the state before it
+  /// consists of is not overwritten earlier either.
+  package consuming func commit(durably: Bool = true) throws(LMDBError) {
+    try session.commit(durably: durably)
   }
 
   /// Takes all changes back; the same as dropping the writer, but visible in the code.

@@ -44,8 +44,9 @@ package final class WriteSession {
     unsafe mdb_cursor_close(cursor)
   }
 
-  func commit() throws(LMDBError) {
+  func commit(durably: Bool) throws(LMDBError) {
     precondition(openCursors == 0, "The cursors of a writer must be released before its commit.")
+    environment.setDurability(ofNextCommit: durably)
     willEnd()
     let answer = unsafe mdb_txn_commit(handle.pointer)
     environment.writerDidEnd()

@@ -193,7 +193,7 @@ import Testing
     #expect(text(try hub.value(for: "k")) == "9")
   }
 
-  @Test("A backlog of many pending changes is surveyed in one walk, of few in a large store it is looked up")
+  @Test("Of a backlog changes are looked up until a walk over all rows costs less: not if it is small beside the store")
   func survey() async throws {
     let store = try await Store.open(at: scratch.path("store"))
     try await store.write { transaction in
@@ -201,14 +201,15 @@ import Testing
     }
     for _ in 0..<10 { try await store.put("new", for: "k7") }
     var tuning = PushReader.Tuning()
-    tuning.lookedUpChanges = 100
-    tuning.surveyedRowsPerChange = 2
+    tuning.lookedUpChanges = 10
+    tuning.surveyedRowsPerChange = 50
     let reader = PushReader(store, history: .latest, tuning: tuning)
     let first = try #require(try reader.next(after: 0, maximumBytes: 1))
     #expect(first.segment.through == 10 && first.segment.changeCount == 200 && first.localChanges == 209)
-    #expect(reader.isSurveying)
+    #expect(!reader.isSurveying, "a walk has not been earned yet")
     let rest = try #require(try reader.next(after: 10, maximumBytes: 1))
     #expect(rest.segment.through == 11 && rest.segment.changeCount == 1)
+    #expect(reader.isSurveying)
     #expect(try reader.next(after: 11, maximumBytes: 1) == nil)
     let few = PushReader(store, history: .latest, tuning: tuning)
     #expect(try few.next(after: 9, maximumBytes: 1_000)?.localChanges == 2)
