@@ -53,7 +53,7 @@ import Testing
       left = (report.pendingChanges, report.remainingServerVersions)
       // A message more in each direction, and handshake, headers and acknowledgements.
       let spent = proxy.bytesToHub - before.0 + proxy.bytesToReplica - before.1
-      #expect(spent < budget + 2 * 700 + 1_500 + spent / 5, "\(spent) of \(budget)")
+      #expect(spent < budget + 2 * 700 + 1_500 + spent / 4, "\(spent) of \(budget)")
     }
     #expect(left == (0, 0) && store.counters().serverVersion == UInt64(2 * count))
     if budget >= 1_500 { #expect(passes > 2) }
