@@ -241,6 +241,12 @@ extension ReplicaSession {
     count(outcome)
     self.state = state
     push.confirmed = state.shipped
+    // What stale commits met is wanted now, and asked for with the next hello. Without pulling it waits.
+    if configuration.mode.contains(.pull), !state.missing.isEmpty,
+      !state.missing.subtracting(pull.missing.union(pull.covered)).isEmpty
+    {
+      return leaveAndBeginAgain()
+    }
     // A re-offer is a new local commit.
     if outcome.reoffered > 0 { pushAlso(through: state.local.version) }
     proceed()

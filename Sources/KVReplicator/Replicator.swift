@@ -239,8 +239,11 @@ public final class Replicator: Sendable, Service {
     _ direction: Direction, isLive: Bool, bytes: Int? = nil, deadline: ContinuousClock.Instant? = nil
   ) async throws -> SessionRunner.Outcome {
     var report = SyncReport()
-    for _ in 0..<Self.maximumBeginnings {
+    var vainBeginnings = 0
+    while vainBeginnings < Self.maximumBeginnings {
+      let bytes = bytes.map { max(0, $0 - report.pushedBytes - report.pulledBytes) }
       var outcome = try await oneSession(direction, isLive: isLive, bytes: bytes, deadline: deadline, after: report)
+      vainBeginnings = outcome.report.hasProgress ? 0 : vainBeginnings + 1
       report.add(outcome.report)
       outcome.report = report
       guard outcome.isToBeginAgain else { return outcome }

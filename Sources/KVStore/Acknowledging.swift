@@ -2,7 +2,8 @@
 //
 // Invariants
 // - What an exception leads to is in the block of the acknowledgement: after a crash it is all there or not at all.
-// - A stale commit with a key outside of the store's scopes is parked as well: what it met is not here.
+// - Where a stale commit has a key outside of the store's scopes, what it met is not here: that key is wanted as well, and
+//   nothing is offered before it came. With more of these than a store may ask for, the commit is parked.
 // - A refused commit consumes its place. It is parked whole, but for changes that lost a conflict meanwhile, which are
 //   void and in the journal; nothing waits for it.
 // - A block stays bounded, however many commits were refused: then the acknowledgement is recorded in parts, of which
@@ -59,6 +60,8 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
     var reoffers: [(of: Version, Reoffer)] = []
     var parked: [ParkedRecord] = []
     var holdUntil: Version = 0
+    /// With the keys that are wanted because of them.
+    var subscription: Subscription
     var bytes = 0
     /// Not all exceptions were looked at, but those through this version.
     var through: Version?
@@ -83,6 +86,10 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
       rest?.acknowledgement.exceptions.removeAll { $0.version <= through }
       rest?.localChanges -= part.localChanges
       rest?.localBytes -= part.localBytes
+    }
+    // Before the acknowledgement, which holds back what is offered again until all that is wanted was loaded.
+    if consequences.subscription != group.state.subscription {
+      group.append(SubscriptionRecord(consequences.subscription))
     }
     group.append(
       AcknowledgementRecord(
@@ -117,21 +124,24 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
   private func consequences(
     of exceptions: [CommitException], areUnproven: Bool = false
   ) throws -> Consequences {
-    var consequences = Consequences()
+    var consequences = Consequences(subscription: group.state.subscription)
     // A hub that was restored tells again what was decided, and recorded here, a long time ago.
     let decided = max(group.state.shipped, group.state.acknowledged)
     for exception in exceptions where exception.version > decided {
       if consequences.bytes >= StoreLimits.feedBytes { return consequences }
       switch exception.reason {
       case .stale(let hubVersion):
-        if !areUnproven, let key = try keyOutside(exception.version) {
+        guard let reoffer = try reoffer(of: exception.version, &consequences.bytes) else { break }
+        // Of what may have been decided otherwise nothing is asked for yet.
+        let outside = areUnproven ? [] : reoffer.keys.filter { !consequences.subscription.isWanted($0) }
+        if let key = outside.first, !consequences.subscription.meet(outside) {
           let reason =
             "another replica has written \"\(String(decoding: key.prefix(64), as: UTF8.self))\" too, which is not in the scopes "
             + "of this store: add a scope with that key and retry, or drop the commit"
           if let record = try park(exception.version, ParkedCommit.outsideScopes, reason, &consequences.bytes) {
             consequences.parked.append(record)
           }
-        } else if let reoffer = try reoffer(of: exception.version, &consequences.bytes) {
+        } else {
           consequences.reoffers.append((exception.version, reoffer))
           consequences.holdUntil = max(consequences.holdUntil, hubVersion)
         }
@@ -151,7 +161,7 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
     var exceptions: [CommitException] = []
     var through = max(group.state.shipped, group.state.acknowledged)
     let limit = group.published
-    guard through < ack.through else { return Consequences() }
+    guard through < ack.through else { return Consequences(subscription: group.state.subscription) }
     try log.withStream(after: through, through: limit.position) { stream in
       while stream.version < ack.through, exceptions.count < StoreLimits.unprovenCommits {
         let taken = try stream.next(through: limit.position) { entry, _ in
@@ -173,22 +183,6 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
   }
 
   // MARK: Stale
-
-  /// A key of the commit that no feed and no snapshot brings here: what is on the hub cannot be resolved against.
-  private func keyOutside(_ version: Version) throws -> [UInt8]? {
-    let subscription = group.state.subscription
-    guard subscription.scopes != nil else { return nil }
-    return try withCommit(version) { entry, bytes in
-      var changes = ChangeCursor(entry.view)
-      var outside: [UInt8]?
-      while let change = try changes.next(in: bytes) {
-        let key = bytes.extracting(change.key)
-        let isWanted = subscription.coverage.contains(key) || subscription.missing.contains(key)
-        if !isWanted, outside == nil { outside = key.copied() }
-      }
-      return outside
-    }
-  }
 
   /// nil: nothing of it is current any more.
   private func reoffer(of version: Version, _ blockBytes: inout Int) throws -> Reoffer? {

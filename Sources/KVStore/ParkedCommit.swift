@@ -58,6 +58,6 @@ public struct DroppedCommits: Sendable, Equatable {
 }
 
 extension ParkedCommit {
-  /// The code of a commit that the hub found stale and that has a key outside of the store's scopes.
+  /// The code of a commit that the hub found stale and that has more keys outside of the store's scopes than it may ask for.
   package static let outsideScopes: UInt16 = 40
 }

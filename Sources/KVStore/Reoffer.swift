@@ -24,6 +24,8 @@ struct Reoffer {
     if changes.isEmpty { return nil }
   }
 
+  var keys: [[UInt8]] { changes.map(\.key) }
+
   /// Key and value bytes.
   var payloadBytes: Int { changes.reduce(0) { $0 + $1.key.count + ($1.value?.count ?? 0) } }
 

@@ -9,7 +9,8 @@ extension Store {
   /// Gets what begins with `prefix` from the hub, from the next session on; one that is under way begins anew for it. It comes
   /// as a snapshot, and stays up to date afterwards. The first scope limits a store that got everything: what is here besides
   /// stays as it is, and is no longer brought up to date (``evict()``). What is written outside of the scopes is pushed all
-  /// the same; where it meets what somebody else wrote, the commit is parked.
+  /// the same; where it meets what somebody else wrote, those keys come here too, until the scopes change, and the conflict is
+  /// resolved as any other.
   ///
   /// Durable when it returns. Throws ``StoreError``: `keyTooLong`, `keyEmpty`, `tooManyScopes` (256, or 8 KiB together),
   /// `readOnly`, `full`, `poisoned`, `closed`, `system`.
@@ -66,7 +67,7 @@ extension Store {
   @discardableResult
   public func evict() async throws -> Int {
     var count = 0
-    let wanted = state.subscription.scopes.map { Coverage(prefixes: $0) } ?? .all
+    let wanted = state.subscription.wanted
     for interval in Coverage.all.subtracting(wanted).intervals {
       var rest: KeyInterval? = interval
       while let interval = rest {

@@ -1,6 +1,7 @@
 // Which keys a replica wants of its hub, and which of them it has.
 //
-//     subscription = everything u8 | count u16 | *(u16 count | bytes) | coverage | seen coverage | seenThrough u64
+//     subscription = everything u8 | count u16 | *(u16 count | bytes) | coverage | seen coverage | seenThrough u64 |
+//                    met coverage
 //
 // Invariants
 // - Of the keys in `coverage`, and of no others, the store has everything up to its pull cursor. They are wanted.
@@ -16,12 +17,32 @@ struct Subscription: Sendable, Equatable {
   /// no news to what was written here since.
   private(set) var seen = Coverage.none
   private(set) var seenThrough: Version = 0
+  /// Keys outside of the scopes where this store's writes met those of others: they are wanted too, one by one, so that what
+  /// is on the hub can be resolved against.
+  private(set) var met = Coverage.none
   /// What is wanted and not covered.
   private(set) var missing = Coverage.all
 
   init() {}
 
-  var wanted: Coverage { scopes.map { Coverage(prefixes: $0) } ?? .all }
+  var wanted: Coverage { scopes.map { Coverage(prefixes: $0).union(met) } ?? .all }
+
+  /// Whether the hub brings what happens to the key.
+  func isWanted(_ key: [UInt8]) -> Bool {
+    scopes == nil || coverage.contains(key.bytes) || missing.contains(key.bytes)
+  }
+
+  /// Wants these keys as well. Returns false, and wants nothing more, when that is beyond what a store may ask for.
+  mutating func meet(_ keys: [[UInt8]]) -> Bool {
+    let more = met.union(Coverage(keys.map { KeyInterval(from: $0, end: $0 + [0]) }))
+    let all = wanted.union(more)
+    guard all.intervals.count <= StoreLimits.maximumScopes, all.encodedByteCount <= StoreLimits.scopesBytes else {
+      return false
+    }
+    met = more
+    refresh()
+    return true
+  }
 
   mutating func want(_ scopes: [[UInt8]]?) {
     self.scopes = scopes.map { prefixes in
@@ -29,6 +50,9 @@ struct Subscription: Sendable, Equatable {
       // Within another one, a prefix adds nothing.
       return sorted.filter { prefix in !sorted.contains { $0 != prefix && prefix.starts(with: $0) } }
     }
+    // Single keys among those of a scope would make for more ranges than a hello takes.
+    coverage = coverage.subtracting(met)
+    met = .none
     coverage = coverage.intersection(wanted)
     seen = seen.intersection(wanted)
     refresh()
@@ -76,6 +100,7 @@ struct Subscription: Sendable, Equatable {
     coverage.encode(to: &bytes)
     seen.encode(to: &bytes)
     bytes.append(littleEndian: seenThrough)
+    met.encode(to: &bytes)
   }
 
   init(from reader: inout ByteReader, in bytes: RawSpan) throws(LogFormatError) {
@@ -89,6 +114,7 @@ struct Subscription: Sendable, Equatable {
     coverage = try Coverage(from: &reader, in: bytes)
     seen = try Coverage(from: &reader, in: bytes)
     seenThrough = try reader.read(UInt64.self, from: bytes)
+    met = try Coverage(from: &reader, in: bytes)
     missing = wanted.subtracting(coverage)
   }
 }

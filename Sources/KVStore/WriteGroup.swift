@@ -42,6 +42,7 @@ protocol WriteGroup: RowLookup {
   func append(_ record: AcknowledgementRecord, durably: Bool)
   func append(_ record: SuccessionRecord) throws
   func append(_ record: CursorRecord)
+  func append(_ record: SubscriptionRecord)
   func append(_ progress: ReplicaProgress) throws
   func append(_ record: IncarnationRecord) throws
   func append(_ record: RollbackRecord)

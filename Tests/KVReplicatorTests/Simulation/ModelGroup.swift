@@ -148,6 +148,11 @@ final class ModelGroup: WriteGroup {
     needsSynchronize = true
   }
 
+  func append(_ record: SubscriptionRecord) {
+    store.state.subscribed(record)
+    needsSynchronize = true
+  }
+
   func append(_ record: RestoredRecord) {
     store.state.restored(through: record.through)
     needsSynchronize = true
