@@ -242,7 +242,7 @@ extension ReplicaSession {
     self.state = state
     push.confirmed = state.shipped
     // What stale commits met is wanted now, and asked for with the next hello. Without pulling it waits.
-    if configuration.mode.contains(.pull), !state.missing.isEmpty,
+    if case .open = phase, !budget.isPausing, configuration.mode.contains(.pull), !state.missing.isEmpty,
       !state.missing.subtracting(pull.missing.union(pull.covered)).isEmpty
     {
       return leaveAndBeginAgain()
