@@ -242,7 +242,8 @@ extension ReplicaSession {
     self.state = state
     push.confirmed = state.shipped
     // What stale commits met is wanted now, and asked for with the next hello. Without pulling it waits.
-    if configuration.mode.contains(.pull), !state.missing.isEmpty,
+    let goesOn = if case .open = phase { !budget.isPausing && !budget.isOver } else { false }
+    if goesOn, configuration.mode.contains(.pull), !state.missing.isEmpty,
       !state.missing.subtracting(pull.missing.union(pull.covered)).isEmpty
     {
       return leaveAndBeginAgain()

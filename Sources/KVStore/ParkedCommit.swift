@@ -58,6 +58,6 @@ public struct DroppedCommits: Sendable, Equatable {
 }
 
 extension ParkedCommit {
-  /// The code of a commit that the hub found stale and that has more keys outside of the store's scopes than it may ask for.
+  /// The code of a commit that the hub found stale, with more keys outside of the scopes than a store may ask for.
   package static let outsideScopes: UInt16 = 40
 }

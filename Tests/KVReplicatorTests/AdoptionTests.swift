@@ -170,13 +170,14 @@ import Testing
     for key in 290..<400 { try await c.put("of c", for: "key/\(key)") }
     try await sync(c, foreign)
     let proxy = try await CuttingProxy.start(to: foreign)
+    let former = a.replicaState().hubSpace
     var cuts = 0
     while true {
       var limits = CuttingProxy.Limits()
       limits.toHub = Int.random(in: 100..<40_000, using: &seeded)
       proxy.limit(limits)
       var configuration = Replicator.Configuration.small
-      configuration.adoptsForeignHub = !a.counters().isAdopting && cuts < 3
+      configuration.adoptsForeignHub = a.replicaState().hubSpace == former
       let replicator = Replicator(
         a, hub: HubAddress(host: "127.0.0.1", port: proxy.port, space: "space"), configuration: configuration)
       let session = Task { _ = try await replicator.syncOnce() }
