@@ -64,16 +64,17 @@ import Testing
   @Test func `a token, a coverage and a space's name beyond their limits are no hello`() async throws {
     let storage = InMemoryHubStorage()
     try await withHub({ Self.neverTimeOut(&$0) }, storage: storage) { hub in
-      // The hello ends with a coverage of everything, one of nothing, and an empty token; before it stands the name.
+      // The hello ends with a coverage of everything, one of nothing, what else is wanted of the feed, and an empty token; before
+      // it stands the name.
       let plain = Message.hello(TestReplica().hello(.push, space: "x")).encoded().head
       func hello(name: [UInt8] = [0x78], intervals: Int = 0, token: Int = 0) -> [UInt8] {
-        var payload = Array(plain.dropLast(13)) + [UInt8(name.count)] + name
+        var payload = Array(plain.dropLast(21)) + [UInt8(name.count)] + name
         payload.append(littleEndian: UInt16(intervals))
         for number in 0..<intervals {
           let key = [UInt8(number >> 8), UInt8(number & 0xFF)]
           payload += [2, 0] + key + [3, 0] + key + [0]
         }
-        payload += [0, 0, 0]
+        payload += [UInt8](repeating: 0, count: 2 + 1 + 8)
         payload.append(littleEndian: UInt16(token))
         payload += [UInt8](repeating: 0x61, count: token)
         return unsafe FrameHeader(.hello, hasMore: false, payload: payload.span.bytes).encoded + payload

@@ -103,7 +103,9 @@ struct HostileClientTests {
     }
     // What is not UTF-8 is no name either.
     let bytes = Message.hello(TestReplica().hello(.push, space: "zz")).encoded().head
-    let payload = Array(bytes.dropLast(6)) + [0xFF, 0xFE] + Array(bytes.suffix(4))
+    var payload = Array(bytes)
+    let name = try #require(payload.firstRange(of: Array("zz".utf8)))
+    payload.replaceSubrange(name, with: [0xFF, 0xFE])
     let client = HostileClient(port: hub.port)
     client.send(unsafe FrameHeader(.hello, hasMore: false, payload: payload.span.bytes).encoded + payload)
     #expect(client.isHungUp(within: 10))
