@@ -48,9 +48,10 @@ struct LostHistory: Sendable {
     formerlyAcknowledged = state.acknowledged
     missesOwn = shipped < min(first, state.acknowledged)
     acknowledged = min(state.acknowledged, max(shipped, former, first))
-    let start = isLoss ? max(first, formerThrough) : acknowledged
-    try log.withStream(after: start, through: state.position) { stream in
-      while stream.version < state.version {
+    // With nothing lost no more can be pending again than what was acknowledged: a backlog is not gone through.
+    let (start, end) = isLoss ? (max(first, formerThrough), state.version) : (acknowledged, state.acknowledged)
+    try log.withStream(after: min(start, end), through: state.position) { stream in
+      while stream.version < end {
         let taken = try stream.next(through: state.position) { entry, _ in
           note(entry, state)
           return true
