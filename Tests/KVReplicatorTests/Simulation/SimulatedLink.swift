@@ -58,6 +58,12 @@ final class SimulatedLink {
     /// Versions of a push that the hub's program refuses.
     var refusals: (PushSegment) throws -> [CommitRefusal] = { _ in [] }
     var bug: DeliberateBug?
+
+    /// Lets go of the other links: they hold this one as well.
+    mutating func letGo() {
+      join = { _ in false }
+      refusals = { _ in [] }
+    }
   }
 
   var isReplicaDone: Bool { ending != nil }

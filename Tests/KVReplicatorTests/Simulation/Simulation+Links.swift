@@ -79,6 +79,7 @@ extension Simulation {
     let choice = step == .answerReplica || step == .answerHub ? random.below(1_000) : 0
     let before = nodes[index].store.version
     let isDurable = try link.take(step, &nodes[index].store, space, choice: choice)
+    link.surroundings.letGo()
     if step == .workAtReplica { keepDurable(index, isDurable) }
     if step == .workAtHub { try hubWorked(id) }
     for sighting in link.sightings { saw(sighting, index) }
