@@ -50,6 +50,7 @@ final class TestClient {
       if case .acknowledgement(let acknowledgement) = message, acknowledgement.through >= through {
         return acknowledgement
       }
+      if case .refuse = message { throw Unexpected(message: message) }
     }
     throw Unexpected(message: nil)
   }
