@@ -226,7 +226,8 @@ import Testing
     }
     try bytes.write(to: url)
     let store = try Store.openBlocking(at: specimen.scratch.path("killed"), options: specimen.options)
-    #expect(try specimen.names("killed") == [certificate])
+    // It was taken over, or the store would take a write below; the fold may have met the row by now.
+    #expect(try [[certificate], []].contains(specimen.names("killed")))
     let deadline = ContinuousClock.now + .seconds(20)
     while try !specimen.names("killed").isEmpty, ContinuousClock.now < deadline { usleep(10_000) }
     usleep(500_000)
