@@ -214,7 +214,17 @@ import Testing
 
   @Test("A damaged row that only the fold meets ends the certificates: the next opening replays the log")
   func damagedRow() throws {
-    var specimen = try Specimen(SeededGenerator())
+    var random = SeededGenerator()
+    // One that was killed in the middle of a fold, or whose fold meets the row at once, shows nothing.
+    for _ in 0..<20 {
+      if try meetsDamagedRow(SeededGenerator(seed: random.next())) { return }
+    }
+    Issue.record("no generation with a damaged row was taken over, seed \(random.seed)")
+  }
+
+  /// False when the generation was not taken over, or is no longer there.
+  private func meetsDamagedRow(_ random: SeededGenerator) throws -> Bool {
+    var specimen = try Specimen(random)
     specimen.deletions = 0
     let certificate = try #require(try specimen.killed("killed").first)
     let url = URL(filePath: specimen.tail("killed", String(certificate.dropLast("-durable".count))))
@@ -226,8 +236,10 @@ import Testing
     }
     try bytes.write(to: url)
     let store = try Store.openBlocking(at: specimen.scratch.path("killed"), options: specimen.options)
-    // It was taken over, or the store would take a write below; the fold may have met the row by now.
-    #expect(try [[certificate], []].contains(specimen.names("killed")))
+    guard try specimen.names("killed") == [certificate] else {
+      try? store.closeBlocking()
+      return false
+    }
     let deadline = ContinuousClock.now + .seconds(20)
     while try !specimen.names("killed").isEmpty, ContinuousClock.now < deadline { usleep(10_000) }
     usleep(500_000)
@@ -237,5 +249,6 @@ import Testing
     try specimen.check(next)
     try next.closeBlocking()
     try store.closeBlocking()
+    return true
   }
 }
