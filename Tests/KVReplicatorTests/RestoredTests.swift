@@ -317,6 +317,8 @@ private final class Archipelago {
     let b = try await sea.store("b")
     try await b.put("b", for: "contested")
     try await b.put("b", for: "unique")
+    // Within a millisecond chance would decide which is the later one.
+    try await Task.sleep(for: .milliseconds(5))
     try await sea.store("a").put("a", for: "contested")
     try await sea.sync("a")
     try await sea.sync("b", .pull)
