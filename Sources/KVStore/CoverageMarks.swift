@@ -7,27 +7,16 @@
 //   what was written since the last backup.
 // - A function of what was added, so that replaying the log gives the same.
 //
-// grammar: *(hub u64 | local u64), little-endian
+// entry: hub u64 | local u64, little-endian
 
 import KVLog
 
-struct CoverageMarks: Sendable, Equatable {
-  /// As they are encoded: the counters, of which they are a part, are written with every group of commits.
-  private(set) var bytes: [UInt8] = []
+struct CoverageMarks: EncodedList, Sendable, Equatable {
+  var bytes: [UInt8] = []
 
   static let entryBytes = 16
   static let maximumCount = 24
 
-  init() {}
-
-  init(decoding bytes: [UInt8]) throws(LogFormatError) {
-    guard bytes.count % Self.entryBytes == 0, bytes.count <= Self.maximumCount * Self.entryBytes else {
-      throw LogFormatError(.badValue, at: 0)
-    }
-    self.bytes = bytes
-  }
-
-  var count: Int { bytes.count / Self.entryBytes }
   private func hub(_ index: Int) -> Version { bytes.bytes.load(UInt64.self, at: index * Self.entryBytes) }
   private func local(_ index: Int) -> Version { bytes.bytes.load(UInt64.self, at: index * Self.entryBytes + 8) }
 

@@ -119,6 +119,8 @@ final class Folder: Sendable {
           continue
         }
         defer { core.locks.folding.unlock() }
+        // Should a process have died at it, nobody waits for that fold any more.
+        core.memory.fold = .none
         if isAskedToGiveBack.exchange(false, ordering: .relaxed) { try giveBackLog(core) }
         let sealed = try core.tail.oldestFirst(live: false)
         guard isPressed || !sealed.isEmpty else { continue }
@@ -178,7 +180,7 @@ final class Folder: Sendable {
     _ = try core.index.environment.checkReaders()
     let start = try core.index.foldedState() ?? StoreState(start: core.identity)
     core.memory.fold = .init(generations: generations.count, done: 0)
-    defer { core.memory.fold = .init(generations: 0, done: 0) }
+    defer { core.memory.fold = .none }
     do {
       try core.index.fold(generations.filter { !$0.isEmpty }) { transaction, done in
         core.memory.folded(transaction, at: monotonicMilliseconds())

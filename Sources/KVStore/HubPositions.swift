@@ -6,27 +6,15 @@
 //   there are 65 at most, and what is taken for lost is at most four times as much as was.
 // - A function of the positions added, so that replaying the log gives the same.
 //
-// grammar: *(version u64 | digest 16), little-endian
+// entry: version u64 | digest 16, little-endian
 
 import KVLog
 
-package struct HubPositions: Sendable, Equatable {
-  /// As they are encoded: the counters, of which they are a part, are written with every group of commits.
-  private(set) var bytes: [UInt8] = []
+package struct HubPositions: EncodedList, Sendable, Equatable {
+  var bytes: [UInt8] = []
 
   static let entryBytes = 24
   static let maximumCount = 65
-
-  init() {}
-
-  init(decoding bytes: [UInt8]) throws(LogFormatError) {
-    guard bytes.count % Self.entryBytes == 0, bytes.count <= Self.maximumCount * Self.entryBytes else {
-      throw LogFormatError(.badValue, at: 0)
-    }
-    self.bytes = bytes
-  }
-
-  var count: Int { bytes.count / Self.entryBytes }
 
   func version(_ index: Int) -> Version { bytes.bytes.load(UInt64.self, at: index * Self.entryBytes) }
 

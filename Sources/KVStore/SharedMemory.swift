@@ -331,10 +331,13 @@ final class SharedMemory: Sendable {
   // MARK: The fold under way
 
   struct Fold: Equatable {
-    /// Of the oldest sealed generations so many are being folded; 0: no fold is under way, or who began it died.
+    /// Of the oldest sealed generations so many are being folded; 0: no fold is under way. Who dies at
+    /// it leaves it so, until another process has the folding lock.
     var generations: Int
     /// How much of the fold is done, up to 1.
     var done: Double
+
+    static let none = Fold(generations: 0, done: 0)
   }
 
   /// Moved under the folding lock.

@@ -286,9 +286,9 @@ package struct StoreState: Sendable, Equatable {
   //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64 | restoredThrough u64 | restoreThrough u64 |
   //           lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
-  //           positions u16 | as `HubPositions` has them |
+  //           as `HubPositions` has them |
   //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | ownThrough u64 | decidedBy u64 |
-  //           as `HubContact` has it | marks u16 | as `CoverageMarks` has them | isHeldForLoad u8 |
+  //           as `HubContact` has it | as `CoverageMarks` has them | isHeldForLoad u8 |
   //           as `Subscription` has it
 
   func encoded() -> [UInt8] {
@@ -323,15 +323,13 @@ package struct StoreState: Sendable, Equatable {
       bytes.append(littleEndian: former.through)
       bytes.append(littleEndian: former.until)
     }
-    bytes.append(littleEndian: UInt16(hubPositions.bytes.count))
-    bytes.append(contentsOf: hubPositions.bytes)
+    hubPositions.encode(to: &bytes)
     bytes.append(hubSpace)
     for field in [lastSuccessor, formerThrough, isAdopting ? 1 : 0, ownThrough, decidedBy] {
       bytes.append(littleEndian: field)
     }
     contact.encode(to: &bytes)
-    bytes.append(littleEndian: UInt16(coverageMarks.bytes.count))
-    bytes.append(contentsOf: coverageMarks.bytes)
+    coverageMarks.encode(to: &bytes)
     bytes.append(isHeldForLoad ? 1 : 0)
     subscription.encode(to: &bytes)
     return bytes
@@ -379,9 +377,7 @@ package struct StoreState: Sendable, Equatable {
           incarnation: try reader.identity(from: bytes), through: try reader.read(UInt64.self, from: bytes),
           until: try reader.read(UInt64.self, from: bytes)))
     }
-    let positions = try reader.counted(
-      UInt16.self, atMost: HubPositions.maximumCount * HubPositions.entryBytes, from: bytes)
-    hubPositions = try HubPositions(decoding: bytes.extracting(positions).copied())
+    hubPositions = try HubPositions(from: &reader, in: bytes)
     hubSpace = try reader.identity(from: bytes)
     lastSuccessor = try reader.read(UInt64.self, from: bytes)
     formerThrough = try reader.read(UInt64.self, from: bytes)
@@ -389,9 +385,7 @@ package struct StoreState: Sendable, Equatable {
     ownThrough = try reader.read(UInt64.self, from: bytes)
     decidedBy = try reader.read(UInt64.self, from: bytes)
     contact = try HubContact(&reader, from: bytes)
-    let marks = try reader.counted(
-      UInt16.self, atMost: CoverageMarks.maximumCount * CoverageMarks.entryBytes, from: bytes)
-    coverageMarks = try CoverageMarks(decoding: bytes.extracting(marks).copied())
+    coverageMarks = try CoverageMarks(from: &reader, in: bytes)
     isHeldForLoad = try reader.read(UInt8.self, from: bytes) == 1
     subscription = try Subscription(from: &reader, in: bytes)
     guard isConsistent else { throw LogFormatError(.badValue, at: 0) }

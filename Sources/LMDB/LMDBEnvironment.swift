@@ -22,6 +22,7 @@ package final class LMDBEnvironment: Sendable {
   /// The data file. The lock file beside it has `-lock` appended.
   package let path: String
 
+  // LMDB lets any thread call it with an environment; what only one may do at a time, `transactions` sees to.
   nonisolated(unsafe) let environment: OpaquePointer
   let dataFile: DataFile
   /// Nil when the map stays as it was opened.
@@ -44,7 +45,8 @@ package final class LMDBEnvironment: Sendable {
     var isWriting = false
   }
 
-  /// A reset read transaction, which no thread uses.
+  /// A reset read transaction, which no thread uses. As the environment is opened with MDB_NOTLS, it may go from thread to
+  /// thread, one at a time: whoever takes it out of `transactions` has it alone.
   @safe private struct IdleReader: @unchecked Sendable {
     let pointer: OpaquePointer
   }
