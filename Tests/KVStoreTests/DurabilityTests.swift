@@ -37,8 +37,8 @@ import Testing
   @Test("Each relaxed write is followed by a synchronisation within 100 ms, whatever the pauses between writes")
   func window() async throws {
     var random = SeededGenerator()
-    let probe = SchedulingProbe()
     let scratch = try Scratch()
+    let probe = SchedulingProbe(disk: scratch.path)
     let files = FaultyFileSystem()
     var options = Store.Options()
     options.fileSystem = files
