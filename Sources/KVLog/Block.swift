@@ -1,8 +1,9 @@
 // A block that has been read and found whole.
 //
 // Invariants:
-// - The checksum matched, the records parse, and the versions of the commits follow one another from `firstVersion` to
-//   `lastVersion`; `end.digest` is the digest chained over them from `digestBefore`.
+// - The checksum matched. So, unless its writer was wrong, the records parse, the versions of the commits follow one another
+//   from `firstVersion` to `lastVersion`, and `end.digest` is the digest chained over them from `digestBefore`: whoever
+//   verifies a log makes sure.
 
 /// One group commit in memory.
 package struct Block: Sendable {
@@ -34,13 +35,30 @@ package struct Block: Sendable {
     return try digest(at: version, in: span)
   }
 
+  /// Parses the records, and makes sure that their versions and the digest are those that the header tells.
+  func verify() throws(LogError) {
+    let span = unsafe bytes.span.bytes
+    var chain = DigestChain(records, after: firstVersion - 1, digestBefore)
+    do {
+      try chain.advance(in: span)
+    } catch {
+      throw corrupt(error.reason.rawValue)
+    }
+    guard chain.version == lastVersion else { throw corrupt("the block's versions are not those of its commits") }
+    guard chain.digest == end.digest else { throw corrupt("the block's digest is not that of its commits") }
+  }
+
+  private func corrupt(_ reason: String) -> LogError {
+    LogError(.corrupt(reason), "read", file: file, offset: offset, version: firstVersion)
+  }
+
   private func digest(at version: Version, in span: RawSpan) throws(LogError) -> Digest {
     var chain = DigestChain(records, after: firstVersion - 1, digestBefore)
     do {
       try chain.advance(to: version, in: span)
       return chain.digest
     } catch {
-      throw LogError(.corrupt("\(error)"), "read", file: file, offset: offset, version: firstVersion)
+      throw corrupt("\(error)")
     }
   }
 

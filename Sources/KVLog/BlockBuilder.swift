@@ -1,6 +1,6 @@
 // Builds the bytes of one block, change by change, in one buffer that is used again and again.
 //
-//     buffer = block header (56 bytes, filled in by the log) | record record … | spare
+//     buffer = block header (72 bytes, filled in by the log) | record record … | spare
 //
 // Invariants:
 // - Nothing is allocated per change or per commit: the buffer grows by doubling and is kept.
@@ -268,7 +268,7 @@ extension BlockBuilder {
     for index in used..<count { buffer[index] = 0 }
     let header = BlockHeader(
       payloadBytes: byteCount, firstVersion: base + 1, lastVersion: lastVersion,
-      synchronizedThrough: synchronizedThrough, digestBefore: digestBefore)
+      synchronizedThrough: synchronizedThrough, digestBefore: digestBefore, digest: digest)
     BlockHeader.seal(
       &buffer, bytes: count, header: header,
       place: BlockHeader.place(identity: identity, segment: segment, offset: offset))

@@ -7,8 +7,9 @@
 //              lastVersion u64        firstVersion - 1: no commit        16
 //              synchronizedThrough u64                                   24
 //              digestBefore 16                                           32
-//              checksum u64                                              48
-//     payload = records (Record.swift), `payloadLength` bytes            56
+//              digest 16                                                 48
+//              checksum u64                                              64
+//     payload = records (Record.swift), `payloadLength` bytes            72
 //     padding = zeros up to a multiple of 8
 //
 //     checksum = XXH3-64(payload padding, seed: XXH3-64(header before the checksum, seed: place))
@@ -18,6 +19,8 @@
 // Why `synchronizedThrough`: the bytes of this file before that offset were durable when the block was written. A bad
 // block below the mark of a later good one is damage; above every mark it was never finished (a torn tail). It is an
 // offset and not a version, because a block without commits (acknowledgements, cursors) has no version of its own.
+// Why `digest`, which the commits give: a reader that has found the checksum right need not hash each commit once more to
+// know where the chain stands behind them. Whoever verifies a log does.
 //
 // All integers little-endian.
 
@@ -28,11 +31,13 @@ struct BlockHeader: Equatable {
   var lastVersion: Version
   var synchronizedThrough: UInt64
   var digestBefore: Digest
+  /// After the last commit of the block.
+  var digest: Digest
   var checksum: UInt64
 
-  static let byteCount = 56
+  static let byteCount = 72
   static let magic: UInt32 = 0x4C42_564B
-  static let checksumOffset = 48
+  static let checksumOffset = 64
   static let alignment = 8
 
   /// What a block with so many bytes of records takes in its file.
@@ -53,6 +58,7 @@ struct BlockHeader: Equatable {
     lastVersion = bytes.load(UInt64.self, at: offset + 16)
     synchronizedThrough = bytes.load(UInt64.self, at: offset + 24)
     digestBefore = bytes.loadDigest(at: offset + 32)
+    digest = bytes.loadDigest(at: offset + 48)
     checksum = bytes.load(UInt64.self, at: offset + Self.checksumOffset)
     guard payloadBytes > 0, Self.blockBytes(payloadBytes: payloadBytes) <= LogLimits.maximumBlockBytes,
       firstVersion > 0, lastVersion >= firstVersion - 1,
@@ -61,13 +67,15 @@ struct BlockHeader: Equatable {
   }
 
   init(
-    payloadBytes: Int, firstVersion: Version, lastVersion: Version, synchronizedThrough: UInt64, digestBefore: Digest
+    payloadBytes: Int, firstVersion: Version, lastVersion: Version, synchronizedThrough: UInt64, digestBefore: Digest,
+    digest: Digest
   ) {
     self.payloadBytes = payloadBytes
     self.firstVersion = firstVersion
     self.lastVersion = lastVersion
     self.synchronizedThrough = synchronizedThrough
     self.digestBefore = digestBefore
+    self.digest = digest
     checksum = 0
   }
 
@@ -81,6 +89,7 @@ struct BlockHeader: Equatable {
       unsafe base.store(littleEndian: header.lastVersion, at: 16)
       unsafe base.store(littleEndian: header.synchronizedThrough, at: 24)
       unsafe base.store(header.digestBefore, at: 32)
+      unsafe base.store(header.digest, at: 48)
     }
     let sum = unsafe checksum(of: block.span.bytes.extracting(0..<bytes), place: place)
     unsafe block.withUnsafeMutableBytes { unsafe $0.baseAddress!.store(littleEndian: sum, at: checksumOffset) }

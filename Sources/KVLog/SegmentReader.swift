@@ -1,7 +1,8 @@
 // Reads the blocks of one segment file through a buffer.
 //
 // Invariants:
-// - A block is found only if its checksum, its place, its records and its link to the position before it hold.
+// - A block is found only if its checksum, its place and its link to the position before it hold: then its bytes are what
+//   its writer wrote there.
 // - Nothing that was read is trusted to be still true when it was not a whole block: a writer may be finishing it, so
 //   the second look always reads the file again.
 // - The buffer holds `windowBytes`, or one block that is larger, or less where there is less to read. A `Block` that
@@ -114,28 +115,12 @@ struct SegmentReader {
       header.synchronizedThrough <= position.offset
     else { throw corrupt("the block does not continue the one before it", position) }
     let records = start + BlockHeader.byteCount..<start + BlockHeader.byteCount + header.payloadBytes
-    let digest = try chain(header, records, position)
     found = Found(
       header: header, records: records, offset: position.offset,
       end: LogPosition(
         segment: position.segment, offset: position.offset + UInt64(header.blockBytes), version: header.lastVersion,
-        digest: digest))
+        digest: header.digest))
     return nil
-  }
-
-  private func chain(
-    _ header: BlockHeader, _ records: Range<Int>, _ position: LogPosition
-  ) throws(LogError) -> Digest {
-    var chain = DigestChain(records, after: position.version, position.digest)
-    do {
-      try chain.advance(in: bytes)
-    } catch {
-      throw corrupt(error.reason.rawValue, position)
-    }
-    guard chain.version == header.lastVersion else {
-      throw corrupt("the block's versions are not those of its commits", position)
-    }
-    return chain.digest
   }
 
   /// The buffer, lent.

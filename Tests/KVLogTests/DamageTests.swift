@@ -1,8 +1,9 @@
 // Damaged, missing and foreign files: refused with the place, never read as something else.
 
-import KVLog
 import TestSupport
 import Testing
+
+@testable import KVLog
 
 @Suite struct DamageTests {
   private struct Sample {
@@ -219,6 +220,41 @@ import Testing
     let content = try #require(files[path])
     files[path]?.replaceSubrange(128..<middle, with: content[middle..<2 * middle - 128])
     #expect { try ReplicationLog.reopen(configuration) } throws: { isCorrupt($0) }
+  }
+
+  @Test(
+    "A block that checks and tells false versions or a false digest, or whose commits do: refused at opening and verifying",
+    arguments: ["last version", "digest", "version of a commit"])
+  func falseBlock(what: String) throws {
+    let files = SimulatedFileSystem()
+    let configuration = smallLog(files)
+    let log = try ReplicationLog.create(configuration)
+    try log.write { block in
+      for key in ["a", "b"] {
+        _ = block.beginCommit(time: HybridTime(milliseconds: 1))
+        block.append(key: Array(key.utf8), value: [1])
+        block.endCommit()
+      }
+    }
+    let end = Int(log.end.offset)
+    try log.close()
+    let path = try #require(files.paths.first)
+    var bytes = try #require(files[path])
+    #expect(try ReplicationLog.reopen(configuration).blocks.count == 1)
+    switch what {
+    case "last version": bytes[128 + 16] += 1
+    case "digest": bytes[128 + 48] ^= 1
+    default: bytes[128 + BlockHeader.byteCount + 8] += 2
+    }
+    let block = Array(bytes[128..<end])
+    let place = BlockHeader.place(identity: configuration.identity, segment: 1, offset: 128)
+    let sum = unsafe BlockHeader.checksum(of: block.span.bytes, place: place)
+    bytes.replaceSubrange(
+      128 + BlockHeader.checksumOffset..<128 + BlockHeader.checksumOffset + 8,
+      with: (0..<8).map { UInt8(truncatingIfNeeded: sum >> (8 * $0)) })
+    files[path] = bytes
+    #expect { try ReplicationLog.reopen(configuration) } throws: { isCorrupt($0) }
+    #expect { try LogVerification.run(configuration) } throws: { isCorrupt($0) }
   }
 
   @Test("A position that is none of this log's is refused")
