@@ -7,8 +7,8 @@
 // - *Exactly once.* `admit` decides every commit of a replica once, in the order of the replica's versions. What was
 //   decided is stored in the same atomic, durable step as its effects.
 // - *Admission.* A commit is stale if a row of one of its keys was last written by another replica at a version beyond
-//   what its author had seen of the key: the push's cursor within its coverage, nothing elsewhere. A stale commit is consumed and not applied, and becomes an exception that names the newest such
-//   version. One that the push names among its refusals is consumed too, and becomes an exception with that reason,
+//   what its author had seen of the key: the push's cursor within its coverage, nothing elsewhere. A stale commit is
+//   consumed and not applied, and becomes an exception that names the newest such version. One that the push names among its refusals is consumed too, and becomes an exception with that reason,
 //   whatever it met. Any other is applied whole. Commits of one push that precede it count.
 // - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
 // - *Ordering.* A feed read after `admit` returned shows what was admitted. Versions that were once shown stay.
@@ -20,7 +20,8 @@ package import KVProtocol
 
 package protocol HubStorage: Sendable {
   /// Opens the space. One that does not exist is made if `creating`, else it is ``HubStorageError/unknownSpace`` and
-  /// nothing is left behind; beyond the storage's limit it is ``HubStorageError/tooManySpaces``. The name follows `SpaceName`. The same space twice gives the same object.
+  /// nothing is left behind; beyond the storage's limit it is ``HubStorageError/tooManySpaces``. The name follows
+  /// `SpaceName`. The same space twice gives the same object.
   func space(named name: String, creating: Bool) async throws -> any HubSpace
 
   /// Ends all spaces. Nothing is called afterwards; what is under way completes or fails with

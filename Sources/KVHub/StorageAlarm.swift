@@ -3,18 +3,27 @@
 //
 // Invariants:
 // - A disk that is full is one trouble, whatever space runs into it; other troubles belong to a space.
-// - A trouble is over when something as large as what failed has been stored. Small pushes still fit for a while into
-//   what the log has reserved on a full disk, and are no sign of anything.
+// - A trouble is over when something as large as what failed has been stored, or as much, bit by bit, where it failed. Small
+//   pushes still fit for a while into what the log has reserved on a full disk, and alone are no sign of anything.
 // - A trouble that nobody has run into for `memory` counts as a new one.
+
+import KVLog
 
 package struct StorageAlarm: Sendable {
   private struct Trouble {
+    /// What failed.
     var bytes: Int
+    /// Where it failed last, and how much has been stored there since.
+    var space: String
+    var stored = 0
     var lastSeen: Duration
   }
 
   /// Longer than replicas wait between two tries.
   package static let memory = Duration.seconds(300)
+
+  /// A log grows by steps of this size at most: once so much has been stored, the disk has had room.
+  package static let sufficient = LogLimits.largestStepBytes
 
   private var full: Trouble?
   private var spaces: [String: Trouble] = [:]
@@ -24,27 +33,32 @@ package struct StorageAlarm: Sendable {
   /// Storing so many bytes in a space has failed. Gives whether that is news.
   package mutating func failed(_ error: HubStorageError, in space: String, bytes: Int, now: Duration) -> Bool {
     switch error {
-    case .full: Self.note(&full, bytes, now)
-    case .corrupt, .failed: Self.note(&spaces[space], bytes, now)
+    case .full: Self.note(&full, space, min(bytes, Self.sufficient), now)
+    case .corrupt, .failed: Self.note(&spaces[space], space, bytes, now)
     case .unknownSpace, .tooManySpaces, .gap, .tooManyReplicas, .malformed, .closed: false
     }
   }
 
   /// So many bytes have been stored in a space. Gives whether a trouble is thereby over.
   package mutating func stored(in space: String, bytes: Int) -> Bool {
-    let wasFull = Self.clear(&full, bytes)
-    let hadFailed = Self.clear(&spaces[space], bytes)
+    let wasFull = Self.clear(&full, space, bytes)
+    let hadFailed = Self.clear(&spaces[space], space, bytes)
     return wasFull || hadFailed
   }
 
-  private static func note(_ trouble: inout Trouble?, _ bytes: Int, _ now: Duration) -> Bool {
+  private static func note(_ trouble: inout Trouble?, _ space: String, _ bytes: Int, _ now: Duration) -> Bool {
     let known = trouble.map { now - $0.lastSeen < memory } ?? false
-    trouble = Trouble(bytes: min(bytes, known ? trouble?.bytes ?? bytes : bytes), lastSeen: now)
+    trouble = Trouble(bytes: min(bytes, known ? trouble?.bytes ?? bytes : bytes), space: space, lastSeen: now)
     return !known
   }
 
-  private static func clear(_ trouble: inout Trouble?, _ bytes: Int) -> Bool {
-    guard let standing = trouble, bytes >= standing.bytes else { return false }
+  private static func clear(_ trouble: inout Trouble?, _ space: String, _ bytes: Int) -> Bool {
+    guard let standing = trouble else { return false }
+    let stored = standing.stored + (space == standing.space ? bytes : 0)
+    guard max(bytes, stored) >= standing.bytes else {
+      trouble?.stored = stored
+      return false
+    }
     trouble = nil
     return true
   }

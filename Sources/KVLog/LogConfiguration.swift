@@ -12,7 +12,7 @@ package struct LogConfiguration: Sendable {
   /// Zeros are written ahead of the end of the log, first by this much: a small store stays small.
   package var smallestPrewriteBytes: Int = 64 << 10
   /// Then by twice as much each time, up to this: a busy store pays for growing a file once in many commits.
-  package var largestPrewriteBytes: Int = 4 << 20
+  package var largestPrewriteBytes: Int = LogLimits.largestStepBytes
 
   /// A segment that has this share of `segmentBytes` and grows by the largest steps has the file of the next one prepared
   /// by whoever has the time, so that no block waits for zeros to be written.

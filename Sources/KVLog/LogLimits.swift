@@ -11,6 +11,8 @@ package enum LogLimits {
   /// A block is read into memory whole. Room for a group of commits that the largest one ends, and the records beside
   /// them.
   @inlinable package static var maximumBlockBytes: Int { 256 << 20 }
+  /// What a log grows by at once: some hundredths of a second of a disk.
+  @inlinable package static var largestStepBytes: Int { 4 << 20 }
   /// The text of a refusal, as UTF-8; what is longer is cut when it is written.
   @inlinable package static var maximumMessageBytes: Int { 1024 }
   /// The texts of a replica's refusals together, as long as it has not confirmed them: beyond that a refusal has its code

@@ -30,10 +30,24 @@ private final class Watch {
     #expect(!alarm.stored(in: "a", bytes: 5000))
     #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(0)))
     #expect(!alarm.stored(in: "a", bytes: 999))
+    // The failure begins anew.
     #expect(!alarm.failed(full, in: "a", bytes: 800, now: .seconds(1)))
     #expect(alarm.stored(in: "b", bytes: 800))
     #expect(!alarm.stored(in: "a", bytes: 5000))
     #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(2)))
+  }
+
+  @Test func `where it failed, as much bit by bit is a sign too; and what is more than a step of the log`() {
+    let alarm = Watch()
+    #expect(alarm.failed(full, in: "a", bytes: 1000, now: .seconds(0)))
+    for _ in 0..<20 { #expect(!alarm.stored(in: "b", bytes: 900)) }
+    #expect(!alarm.stored(in: "a", bytes: 400))
+    #expect(!alarm.failed(full, in: "a", bytes: 1000, now: .seconds(1)))
+    #expect(!alarm.stored(in: "a", bytes: 600))
+    #expect(alarm.stored(in: "a", bytes: 400))
+    #expect(alarm.failed(full, in: "a", bytes: .max, now: .seconds(2)))
+    #expect(!alarm.stored(in: "a", bytes: StorageAlarm.sufficient - 1))
+    #expect(alarm.stored(in: "a", bytes: 1))
   }
 
   @Test func `a trouble that nobody has run into for long is a new one`() {
