@@ -161,14 +161,12 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
     let limit = group.published
     guard through < ack.through else { return Consequences(subscription: limit.subscription) }
     try log.withStream(after: through, through: limit.position) { stream in
-      while stream.version < ack.through, exceptions.count < StoreLimits.unprovenCommits {
-        let taken = try stream.next(through: limit.position) { entry, _ in
-          guard limit.isLocal(entry.header) else { return true }
-          exceptions.append(
-            CommitException(version: entry.header.version, reason: .stale(hubVersion: ack.head)))
-          return true
-        }
-        if taken != .passed { break }
+      try stream.pass(through: limit.position, to: ack.through) { entry, _ in
+        guard exceptions.count < StoreLimits.unprovenCommits else { return false }
+        guard limit.isLocal(entry.header) else { return true }
+        exceptions.append(
+          CommitException(version: entry.header.version, reason: .stale(hubVersion: ack.head)))
+        return true
       }
       through = stream.version
     }

@@ -59,22 +59,15 @@ package struct Adoption {
     let configuration = Store.logConfiguration(directory, backup, options)
     let first = try SegmentDirectory.segments(configuration).first?.firstVersion ?? 1
     var stream = try CommitStream(configuration, after: first - 1, through: state.position)
-    while try offerCommit(of: &stream, state, source, log) {}
-    _ = try log.finish(seal: false)
-  }
-
-  /// Offers what is still current of the next commit, if the source wrote it; false at the end.
-  private func offerCommit(
-    of stream: inout CommitStream, _ state: StoreState, _ source: Source, _ log: LogCopy
-  ) throws -> Bool {
-    let taken = try stream.next(through: state.position) { entry, bytes in
+    // Of what the source wrote, what is still current.
+    try stream.pass(through: state.position) { entry, bytes in
       guard state.isLocal(entry.header) else { return true }
       try log.offer(entry, in: bytes) { change in
         try isCurrent(change, in: bytes, version: entry.header.version, source)
       }
       return true
     }
-    return taken == .passed
+    _ = try log.finish(seal: false)
   }
 
   private func isCurrent(_ change: ChangeView, in bytes: RawSpan, version: Version, _ source: Source) throws -> Bool {

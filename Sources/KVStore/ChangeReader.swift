@@ -29,12 +29,10 @@ struct ChangeReader: Sendable {
   /// The changes of `range` in the next commits; nothing at or beyond `limit` is read. `state` is the store's now.
   mutating func next(in range: KeyRange, through limit: LogPosition, of state: StoreState) throws -> ChangeBatch {
     var window = Window(ChangeBatch(after: version, state: state), delivery)
-    while !window.isFull {
-      let taken = try stream.next(through: limit) { commit, bytes in
-        try window.append(commit, in: range, bytes)
-        return true
-      }
-      if taken != .passed { break }
+    try stream.pass(through: limit) { commit, bytes in
+      guard !window.isFull else { return false }
+      try window.append(commit, in: range, bytes)
+      return true
     }
     return window.finish(at: version)
   }

@@ -8,10 +8,22 @@ protocol CommitReading {
   var version: Version { get }
   var digest: Digest { mutating get throws }
 
-  /// Hands the next commit to `take`; passes it when that returns true.
+  /// Hands the next commit to `take`; passes it when that returns true. Returns whether it was passed: at the limit there
+  /// is none.
   mutating func next(
     through limit: LogPosition, _ take: (CommitStream.Entry, _ bytes: RawSpan) throws -> Bool
-  ) throws -> CommitStream.Taken
+  ) throws -> Bool
+}
+
+extension CommitReading {
+  /// Hands the commits through version `end` to `take`, one after the other, and passes them, until it returns false. What
+  /// `take` captures is copied once, not for each commit.
+  mutating func pass(
+    through limit: LogPosition, to end: Version = .max,
+    _ take: (CommitStream.Entry, _ bytes: RawSpan) throws -> Bool
+  ) throws {
+    while version < end, try next(through: limit, take) {}
+  }
 }
 
 extension CommitStream: CommitReading {}
@@ -39,15 +51,12 @@ extension CommitLog {
     let start = max(after, state.acknowledged)
     guard start < through else { return counts }
     try withStream(after: start, through: state.position) { stream in
-      while stream.version < through {
-        let taken = try stream.next(through: state.position) { entry, _ in
-          if state.isLocal(entry.header) {
-            counts.changes += entry.header.changeCount
-            counts.bytes += entry.payloadBytes
-          }
-          return true
+      try stream.pass(through: state.position, to: through) { entry, _ in
+        if state.isLocal(entry.header) {
+          counts.changes += entry.header.changeCount
+          counts.bytes += entry.payloadBytes
         }
-        if taken != .passed { break }
+        return true
       }
     }
     return counts

@@ -22,14 +22,11 @@ final class CommitMarks: Sendable {
     func contains(_ mark: Digest) -> Bool { marks.contains(mark.low) }
 
     fileprivate mutating func extend(_ stream: inout some CommitReading, through limit: LogPosition) throws {
-      while version < limit.version {
-        let taken = try stream.next(through: limit) { entry, bytes in
-          authors.insert(entry.header.origin)
-          if marks.count < StoreLimits.commitMarks { marks.insert(entry.view.mark(in: bytes).low) }
-          return true
-        }
-        if taken != .passed { break }
-        version = stream.version
+      defer { version = stream.version }
+      try stream.pass(through: limit) { entry, bytes in
+        authors.insert(entry.header.origin)
+        if marks.count < StoreLimits.commitMarks { marks.insert(entry.view.mark(in: bytes).low) }
+        return true
       }
     }
   }

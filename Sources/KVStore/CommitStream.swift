@@ -70,17 +70,16 @@ struct CommitStream: Sendable {
     }
   }
 
-  /// Hands the next commit to `take`; passes it when that returns true. Returns false at the limit.
+  /// Hands the next commit to `take`; passes it when that returns true. Returns whether it was passed: at the limit there
+  /// is none.
   mutating func next(
     through limit: LogPosition, _ take: (Entry, _ bytes: RawSpan) throws -> Bool
-  ) throws -> Taken {
+  ) throws -> Bool {
     while true {
-      if let taken = try withNext(take) { return taken ? .passed : .declined }
-      guard try loadBlock(through: limit) else { return .end }
+      if let isPassed = try withNext(take) { return isPassed }
+      guard try loadBlock(through: limit) else { return false }
     }
   }
-
-  enum Taken { case passed, declined, end }
 
   /// Loads the next block; false at the limit.
   private mutating func loadBlock(through limit: LogPosition) throws -> Bool {

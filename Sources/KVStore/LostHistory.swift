@@ -51,12 +51,9 @@ struct LostHistory: Sendable {
     // With nothing lost no more can be pending again than what was acknowledged: a backlog is not gone through.
     let (start, end) = isLoss ? (max(first, formerThrough), state.version) : (acknowledged, state.acknowledged)
     try log.withStream(after: min(start, end), through: state.position) { stream in
-      while stream.version < end {
-        let taken = try stream.next(through: state.position) { entry, _ in
-          note(entry, state)
-          return true
-        }
-        if taken != .passed { break }
+      try stream.pass(through: state.position, to: end) { entry, _ in
+        note(entry, state)
+        return true
       }
     }
     // The first commit in a log that begins with the store's first version, or before its space was adopted, is the first
@@ -174,19 +171,16 @@ extension CommitLog {
       segment: CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0),
       cursor: state.cursor)
     try withStream(after: start, through: state.position) { stream in
-      while stream.version < state.restoreThrough {
-        let taken = try stream.next(through: state.position) { entry, bytes in
-          let header = entry.header
-          let isForeign =
-            header.serverVersion > state.lowestRollback && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
-          guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
-          let size = restoration.segment.records.count + entry.record.count
-          if restoration.segment.changeCount > 0, size > maximumBytes { return false }
-          restoration.segment.records.append(bytes.extracting(entry.record))
-          restoration.segment.changeCount += header.changeCount
-          return true
-        }
-        if taken != .passed { break }
+      try stream.pass(through: state.position, to: state.restoreThrough) { entry, bytes in
+        let header = entry.header
+        let isForeign =
+          header.serverVersion > state.lowestRollback && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
+        guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
+        let size = restoration.segment.records.count + entry.record.count
+        if restoration.segment.changeCount > 0, size > maximumBytes { return false }
+        restoration.segment.records.append(bytes.extracting(entry.record))
+        restoration.segment.changeCount += header.changeCount
+        return true
       }
       restoration.segment.through = stream.version
     }

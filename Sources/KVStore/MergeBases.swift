@@ -54,27 +54,24 @@ extension GroupWriter {
     var bases: [[UInt8]: MergeBase] = [:]
     var room = StoreLimits.mergedBytes
     var stream = try CommitStream(core.log.configuration, after: start, through: limit)
-    while stream.version < limit.version {
-      let taken = try stream.next(through: limit) { entry, bytes in
-        guard !isPending(entry.header.serverVersion, entry.header.version) else { return true }
-        var changes = ChangeCursor(entry.view)
-        while let change = try changes.next(in: bytes) {
-          let span = bytes.extracting(change.key)
-          guard hashes.contains(checksum64(span)) else { continue }
-          let key = span.copied()
-          guard keys.contains(key) else { continue }
-          if case .value(let former)? = bases[key] { room += former.count }
-          room -= change.value.count
-          if try room < 0 || isParked(entry.header.serverVersion, entry.header.version) {
-            room += change.value.count
-            bases[key] = .unknown
-          } else {
-            bases[key] = MergeBase(change.isDeletion, bytes.extracting(change.value))
-          }
+    try stream.pass(through: limit) { entry, bytes in
+      guard !isPending(entry.header.serverVersion, entry.header.version) else { return true }
+      var changes = ChangeCursor(entry.view)
+      while let change = try changes.next(in: bytes) {
+        let span = bytes.extracting(change.key)
+        guard hashes.contains(checksum64(span)) else { continue }
+        let key = span.copied()
+        guard keys.contains(key) else { continue }
+        if case .value(let former)? = bases[key] { room += former.count }
+        room -= change.value.count
+        if try room < 0 || isParked(entry.header.serverVersion, entry.header.version) {
+          room += change.value.count
+          bases[key] = .unknown
+        } else {
+          bases[key] = MergeBase(change.isDeletion, bytes.extracting(change.value))
         }
-        return true
       }
-      if taken != .passed { break }
+      return true
     }
     return bases
   }

@@ -140,16 +140,13 @@ extension CommitLog {
     push.segment.records.reserveCapacity(maximumBytes)
     var bytesRead = 0
     try withStream(after: start, through: state.position) { stream in
-      while stream.version < state.version {
-        let taken = try stream.next(through: state.position) { entry, bytes in
-          guard state.isLocal(entry.header) else { return true }
-          if push.localChanges > 0, bytesRead >= readBytes { return false }
-          let kept = try screen.kept(of: entry, in: bytes)
-          guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
-          bytesRead += entry.record.count
-          return true
-        }
-        if taken != .passed { break }
+      try stream.pass(through: state.position, to: state.version) { entry, bytes in
+        guard state.isLocal(entry.header) else { return true }
+        if push.localChanges > 0, bytesRead >= readBytes { return false }
+        let kept = try screen.kept(of: entry, in: bytes)
+        guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
+        bytesRead += entry.record.count
+        return true
       }
       push.segment.through = stream.version
       push.segment.digest = try stream.digest
@@ -166,8 +163,7 @@ enum KeptChanges {
   case some([Range<Int>])
 }
 
-/// Decides what of a pending commit travels. A class, because a closure for each commit captures it: a structure would be
-/// copied with all that it refers to.
+/// Decides what of a pending commit travels.
 final class CommitScreen<Rows: RowLookup> {
   private let rows: Rows
   private let coalesces: Bool

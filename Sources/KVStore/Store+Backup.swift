@@ -119,9 +119,11 @@ extension Store {
     if first < state.version {
       var stream = try CommitStream(self.configuration, after: first, through: state.position)
       let log = try LogCopy(configuration, after: first, stream.digest)
-      while try copyCommit(from: &stream, to: log, through: state.position) {
+      try stream.pass(through: state.position) { entry, bytes in
+        try log.append(entry, in: bytes)
         copied += 1
         if copied & 0xFFF == 0 { try progress(0) }
+        return true
       }
       end = try log.finish(seal: true)
     } else {
@@ -132,14 +134,6 @@ extension Store {
         .corrupt, "the log does not lead to version \(state.version). Run `kvsync verify`.", path: self.path)
     }
     return end
-  }
-
-  private func copyCommit(from stream: inout CommitStream, to log: LogCopy, through limit: LogPosition) throws -> Bool {
-    let taken = try stream.next(through: limit) { entry, bytes in
-      try log.append(entry, in: bytes)
-      return true
-    }
-    return taken == .passed
   }
 }
 

@@ -63,18 +63,14 @@ extension Store {
     }
     try published {
       try withStream(after: after, through: state.position) { stream in
-        while stream.version < end {
-          let taken = try stream.next(through: state.position) { entry, bytes in
-            guard entry.header.version <= end else { return false }
-            let header = entry.header
-            // What others brought back of the replica's, it may not know that the hub has.
-            let isPushed = header.origin == replica && header.serverVersion == 0
-            guard !isPushed || header.version <= ownThrough else { return true }
-            if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
-            try feed.append(entry.view, record: entry.record, within: coverage, in: bytes)
-            return true
-          }
-          if taken != .passed { break }
+        try stream.pass(through: state.position, to: end) { entry, bytes in
+          let header = entry.header
+          // What others brought back of the replica's, it may not know that the hub has.
+          let isPushed = header.origin == replica && header.serverVersion == 0
+          guard !isPushed || header.version <= ownThrough else { return true }
+          if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
+          try feed.append(entry.view, record: entry.record, within: coverage, in: bytes)
+          return true
         }
         feed.through = stream.version
         feed.digest = try stream.digest

@@ -53,17 +53,14 @@ extension Store {
     guard version < limit.version else { return version }
     do {
       var stream = try CommitStream(configuration, after: version, through: limit)
-      while stream.version < last {
-        let taken = try stream.next(through: limit) { commit, bytes in
-          let kind = StoreChange.Kind(of: commit.header, in: state)
-          var changes = ChangeCursor(commit.view)
-          while let change = try changes.next(in: bytes) {
-            guard range.contains(bytes.extracting(change.key)) else { continue }
-            guard try body(BorrowedChange(change, of: commit.header, kind, in: bytes)) else { return false }
-          }
-          return true
+      try stream.pass(through: limit, to: last) { commit, bytes in
+        let kind = StoreChange.Kind(of: commit.header, in: state)
+        var changes = ChangeCursor(commit.view)
+        while let change = try changes.next(in: bytes) {
+          guard range.contains(bytes.extracting(change.key)) else { continue }
+          guard try body(BorrowedChange(change, of: commit.header, kind, in: bytes)) else { return false }
         }
-        if taken != .passed { break }
+        return true
       }
       return stream.version
     } catch {

@@ -38,12 +38,10 @@ extension Store {
     guard version < state.version else { return nil }
     try published {
       try withStream(after: version, through: state.position) { stream in
-        while time == nil {
-          let taken = try stream.next(through: state.position) { entry, _ in
-            if state.isLocal(entry.header) { time = entry.header.time.milliseconds }
-            return true
-          }
-          if taken != .passed { break }
+        try stream.pass(through: state.position) { entry, _ in
+          guard state.isLocal(entry.header) else { return true }
+          time = entry.header.time.milliseconds
+          return false
         }
       }
     }

@@ -212,15 +212,12 @@ private struct Verifier {
     var stream = try CommitStream(
       store.configuration, after: report.firstVersion - 1, through: state.position)
     var current = 0
-    while true {
-      let taken = try stream.next(through: state.position) { entry, bytes in
-        report.commits += 1
-        report.changes += entry.header.changeCount
-        current += try checkCommit(entry, in: bytes)
-        return true
-      }
-      if taken == .end { break }
+    try stream.pass(through: state.position) { entry, bytes in
+      report.commits += 1
+      report.changes += entry.header.changeCount
+      current += try checkCommit(entry, in: bytes)
       try step(progress)
+      return true
     }
     let digest = try stream.digest
     guard stream.version == state.version, digest == state.position.digest else {

@@ -98,17 +98,14 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     guard version < end else { return nil }
     var feed = CommitSegment(after: version, through: version, digest: .zero, records: [], changeCount: 0)
     try store.withStream(after: version, through: store.state.position) { stream in
-      while stream.version < end {
-        let taken = try stream.next(through: store.state.position) { entry, bytes in
-          let header = entry.header
-          let isPushed = header.origin == request.replica && header.serverVersion == 0
-          guard !isPushed || header.version <= request.ownThrough else { return true }
-          if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
-          feed.records.append(bytes.extracting(entry.record))
-          feed.changeCount += entry.header.changeCount
-          return true
-        }
-        if taken != .passed { break }
+      try stream.pass(through: store.state.position, to: end) { entry, bytes in
+        let header = entry.header
+        let isPushed = header.origin == request.replica && header.serverVersion == 0
+        guard !isPushed || header.version <= request.ownThrough else { return true }
+        if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
+        feed.records.append(bytes.extracting(entry.record))
+        feed.changeCount += entry.header.changeCount
+        return true
       }
       feed.through = stream.version
       feed.digest = stream.digest

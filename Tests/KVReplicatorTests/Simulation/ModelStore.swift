@@ -126,14 +126,14 @@ extension ModelStore: CommitLog {
 
     mutating func next(
       through limit: LogPosition, _ take: (CommitStream.Entry, _ bytes: RawSpan) throws -> Bool
-    ) throws -> CommitStream.Taken {
-      guard version < limit.version else { return .end }
+    ) throws -> Bool {
+      guard version < limit.version else { return false }
       let logged = log[Int(version - floor)]
       guard try take(.init(view: logged.view, record: 0..<logged.record.count), logged.record.bytes) else {
-        return .declined
+        return false
       }
       version += 1
-      return .passed
+      return true
     }
   }
 
