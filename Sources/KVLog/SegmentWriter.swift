@@ -206,7 +206,7 @@ struct SegmentWriter {
     let least = Self.roundedUp(needed)
     try checkRoom(for: least - writtenAhead, growth)
     let segmentBytes = UInt64(configuration.segmentBytes)
-    let step = growth.isSparing ? 0 : UInt64(step)
+    let step = min(growth.ahead, UInt64(step))
     let generous = max(least, min(writtenAhead + step, max(segmentBytes, least)))
     do throws(SystemError) {
       do throws(SystemError) {
@@ -269,7 +269,7 @@ struct SegmentWriter {
     start.offset = UInt64(SegmentHeader.byteCount)
     let least = Self.roundedUp(start.offset + bytes)
     try checkRoom(for: least, growth)
-    let generous = max(least, min(growth.isSparing ? 0 : UInt64(step), UInt64(configuration.segmentBytes)))
+    let generous = max(least, min(growth.ahead, UInt64(step), UInt64(configuration.segmentBytes)))
     let next: NewSegment
     if let prepared = takeSpare(for: least, after: start) {
       next = prepared
@@ -364,13 +364,13 @@ struct SegmentWriter {
 
 /// How the log may grow when a block needs it.
 package struct LogGrowth: Sendable {
-  /// By no more than the block needs.
-  package var isSparing: Bool
+  /// By so many bytes at most, unless the block needs more.
+  package var ahead: UInt64
   /// Bytes that must stay free on the disk.
   package var leaving: UInt64
 
-  package init(isSparing: Bool = false, leaving: UInt64 = 0) {
-    self.isSparing = isSparing
+  package init(ahead: UInt64 = .max, leaving: UInt64 = 0) {
+    self.ahead = ahead
     self.leaving = leaving
   }
 }

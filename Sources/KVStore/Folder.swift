@@ -209,7 +209,7 @@ final class Folder: Sendable {
   private func pause(_ error: any Error, _ core: StoreCore) {
     state.update { $0.full = error }
     pressed.store(true, ordering: .relaxed)
-    if (try? canGiveBack(core)) == true { _ = core.reserve.release() }
+    if (try? canGiveBack(core)) == true { _ = core.reserve.release(.all) }
     sleep(seconds: 1)
   }
 

@@ -119,7 +119,7 @@ extension GroupWriter {
     } catch let error where StoreError.isFull(error) {
       core.makeRoom()
       guard !hasValues else { throw error }
-      _ = core.reserve.release()
+      _ = core.reserve.release(.tail)
       try core.tail.roll(room: bytes, isPressed: true)
     }
     core.folder.wake()

@@ -267,8 +267,8 @@ final class GroupWriter {
         &builder, LogGrowth(leaving: hasValues ? UInt64(core.tail.diskBytes + 2 * core.inserter.waitingBytes) : 0))
     } catch {
       guard error.kind == .full, !hasValues else { throw error }
-      _ = core.reserve.release()
-      return try core.log.append(&builder, LogGrowth(isSparing: true))
+      _ = core.reserve.release(.log)
+      return try core.log.append(&builder, LogGrowth(ahead: UInt64(StoreLimits.reservedLogBytes)))
     }
   }
 

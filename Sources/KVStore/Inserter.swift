@@ -213,7 +213,7 @@ final class Inserter: Sendable {
       try core.tail.roll(filling: bytes)
     } catch let error where StoreError.isFull(error) {
       core.makeRoom()
-      _ = core.reserve.release()
+      _ = core.reserve.release(.all)
       try core.tail.roll(filling: bytes)
     }
     core.folder.wake()

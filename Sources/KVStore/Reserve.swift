@@ -2,6 +2,8 @@
 //
 // Invariants
 // - It is given up only when the disk is full, and taken again once there is plenty.
+// - The log has a part of it and the tail the other: neither takes what the other needs, nor does the index, which would take
+//   whatever there is. One file holds both; its size says which are there.
 // - Having none is no error: the disk may have been full from the start.
 
 import Foundation
@@ -12,29 +14,53 @@ struct Reserve: Sendable {
 
   init(_ directory: StoreDirectory) { path = "\(directory.path)/\(Reserve.name)" }
 
-  /// Gives the space up; false when there was none.
-  func release() -> Bool {
-    var status = stat()
-    guard unsafe stat(path, &status) == 0, status.st_size > 0 else { return false }
-    return unsafe truncate(path, 0) == 0
+  /// What the space is for.
+  struct Parts: OptionSet {
+    let rawValue: Int
+    static let log = Parts(rawValue: 1)
+    static let tail = Parts(rawValue: 2)
+    static let all: Parts = [.log, .tail]
+
+    var byteCount: Int {
+      (contains(.log) ? StoreLimits.reservedLogBytes : 0) + (contains(.tail) ? StoreLimits.reservedTailBytes : 0)
+    }
   }
 
-  /// Sets the space aside, unless the disk has little left. Says whether it is there.
+  /// Gives the space up, for whoever takes it at once; false when there was none.
+  func release(_ parts: Parts) -> Bool {
+    let size = size
+    let present = Reserve.parts(of: size)
+    guard !present.isDisjoint(with: parts) else { return false }
+    return unsafe truncate(path, off_t(min(size, present.subtracting(parts).byteCount))) == 0
+  }
+
+  /// Sets the space aside, unless the disk has little left. Says whether all of it is there.
   @discardableResult
   func restore() -> Bool {
-    var status = stat()
-    if unsafe stat(path, &status) == 0, status.st_size > 0 { return true }
+    let size = size
+    let missing = Parts.all.byteCount - size
+    guard missing > 0 else { return true }
     let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
     guard descriptor >= 0 else { return false }
     defer { close(descriptor) }
     var volume = statvfs()
     guard unsafe fstatvfs(descriptor, &volume) == 0,
-      UInt64(volume.f_bavail) * UInt64(volume.f_frsize) > UInt64(StoreLimits.reserveBytes) * 4
+      UInt64(volume.f_bavail) * UInt64(volume.f_frsize) > UInt64(Parts.all.byteCount) * 4
     else { return false }
-    let zeros = [UInt8](repeating: 0, count: StoreLimits.reserveBytes)
-    let written = unsafe zeros.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-    if written == zeros.count { return true }
-    ftruncate(descriptor, 0)
+    let zeros = [UInt8](repeating: 0, count: missing)
+    let written = unsafe zeros.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(size)) }
+    if written == missing { return true }
+    ftruncate(descriptor, off_t(size))
     return false
+  }
+
+  private var size: Int {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 ? Int(status.st_size) : 0
+  }
+
+  /// The parts that a file of that size has; of any other size it is given up as a whole.
+  private static func parts(of size: Int) -> Parts {
+    [[], .log, .tail].first { $0.byteCount == size } ?? .all
   }
 }

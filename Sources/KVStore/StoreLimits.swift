@@ -55,9 +55,11 @@ package enum StoreLimits {
   static let foldEntries = 2_048
   /// A disk that has no room for a fold's transaction may have some for one with fewer pages, down to this many.
   static let smallestFoldPages = 16
-  /// Set aside for what makes room on a full disk: some blocks of the log, and a small generation of the tail.
-  static let reserveBytes = 512 << 10
-  /// A generation that has to fit into the reserve.
+  /// Set aside for what makes room on a full disk: blocks of the log, for some hundreds of deletions…
+  static let reservedLogBytes = 128 << 10
+  /// …and a generation of the tail, with its lock file and what certifies the one before it.
+  static let reservedTailBytes = 384 << 10
+  /// A generation that has to fit into that.
   static let reservedGenerationBytes = 256 << 10
   /// Tombstones that are swept in one transaction; each dirties at most two leaf pages.
   package static let sweepRows = 1_024

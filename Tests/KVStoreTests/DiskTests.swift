@@ -191,7 +191,7 @@ final class SmallDisk: Sendable {
     }
     func fillUp() async {
       while true {
-        let (key, value) = (random.bytes(16), random.bytes(2_000))
+        let (key, value) = (random.bytes(16), random.bytes(1_500 + random.below(1_000)))
         do {
           try await store.put(value, for: key)
           model[key] = value
@@ -206,7 +206,7 @@ final class SmallDisk: Sendable {
       // Somebody else takes what the store has left for folding: only the reserve is there.
       if round == 0 { disk.fill() }
       #expect(model.count > 200)
-      for key in model.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }).prefix(30) {
+      for key in model.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }).prefix(100) {
         try await store.delete(key)
         model[key] = nil
       }
