@@ -30,7 +30,8 @@ extension HubConnection {
         return .restored(outcome)
       case .read(let request, let maximumBytes):
         let space = try opened()
-        return .read(try await blocking { try space.feed(request, maximumBytes: maximumBytes) })
+        let read = { @Sendable in try space.feed(request, maximumBytes: maximumBytes) }
+        return .read(space.isAtHand(after: request.after) ? try read() : try await blocking(read))
       case .readPage(let interval, let replica, let deletions, let maximumBytes):
         let space = try opened()
         return .page(

@@ -100,6 +100,9 @@ package protocol HubSpace: Sendable {
   /// covers those left out, so `records` may be empty. `nil` at the head, or at the request's end.
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?
 
+  /// Whether the commits after `version` are few and in memory: `feed` then waits for nothing, and is called on any thread.
+  func isAtHand(after version: Version) -> Bool
+
   /// The rows from the beginning of `interval` on in key order, at the head, those deleted only with `deletions`: as far as
   /// `maximumBytes` goes, or one row if that is larger. Its interval ends behind its last row, or where `interval` does when
   /// that was all. What it says of `replica` is of the same moment.

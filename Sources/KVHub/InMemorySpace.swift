@@ -103,6 +103,8 @@ final class InMemorySpace: HubSpace {
     try state.withLock { try $0.owners.claim(replica, by: principal).owner }
   }
 
+  func isAtHand(after version: Version) -> Bool { true }
+
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     try state.withLock { state in
       let start = request.after

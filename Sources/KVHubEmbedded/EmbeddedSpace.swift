@@ -89,6 +89,8 @@ final class EmbeddedSpace: HubSpace {
     }
   }
 
+  func isAtHand(after version: Version) -> Bool { store.isAtHand(after: version) }
+
   func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
   {
     try translated {

@@ -5,7 +5,7 @@
 //   in the order in which the session decided on them.
 // - A message is taken from the connection when the one before has been handled: a hub that sends faster than it is
 //   listened to is stopped by the socket.
-// - The store is never waited for on an event loop or on a thread that serves tasks.
+// - The store is never waited for on an event loop or on a thread that serves tasks; a little that is in memory is read there.
 // - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
 // - What the program is told never goes backwards.
 // - Time is kept for the session: ticks for its heartbeat and its watch, and the end of its budget.
@@ -373,10 +373,11 @@ final class SessionRunner: Sendable {
         return .digest(digest, localChanges: counts.0, localBytes: counts.1)
       }
     case .readPush(let after, let maximumBytes):
-      return try await blocking { [pushes] in
+      let read = { @Sendable [pushes] in
         let state = store.replicaState()
-        return .pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
+        return ReplicaSession.Event.pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
       }
+      return store.isAtHand(after: after) ? try read() : try await blocking(read)
     case .acknowledge(let decision, let epoch):
       let outcome = try await store.acknowledge(
         decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,

@@ -22,9 +22,7 @@ struct ChangeReader: Sendable {
   var version: Version { stream.version }
 
   /// How much of the segment lies between here and `limit`; nil when that is another segment.
-  func distance(to limit: LogPosition) -> UInt64? {
-    stream.position.segment == limit.segment ? limit.offset &- stream.position.offset : nil
-  }
+  func distance(to limit: LogPosition) -> UInt64? { stream.distance(to: limit) }
 
   /// The changes of `range` in the next commits; nothing at or beyond `limit` is read. `state` is the store's now.
   mutating func next(in range: KeyRange, through limit: LogPosition, of state: StoreState) throws -> ChangeBatch {

@@ -52,6 +52,11 @@ struct CommitStream: Sendable {
   /// Where the next block is expected.
   var position: LogPosition { reader.position }
 
+  /// How much of the segment lies between that and `limit`; nil when that is another segment.
+  func distance(to limit: LogPosition) -> UInt64? {
+    position.segment == limit.segment ? limit.offset &- position.offset : nil
+  }
+
   private init(_ reader: LogReader) {
     self.reader = reader
     version = reader.position.version

@@ -182,6 +182,8 @@ private struct HesitantSpace: HubSpace {
     try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
   }
 
+  func isAtHand(after version: Version) -> Bool { false }
+
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     try space.feed(request, maximumBytes: maximumBytes)
   }

@@ -92,6 +92,8 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     throw HubStorageError.failed("everything is fed here, and nothing loaded")
   }
 
+  func isAtHand(after version: Version) -> Bool { true }
+
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     let version = request.after
     let end = min(request.through ?? store.version, store.version)
