@@ -40,14 +40,10 @@ final class Monitor<State>: @unchecked Sendable {
     return try body(&state)
   }
 
-  /// Changes the state and wakes all that wait.
+  /// Changes the state and wakes all that wait: once the mutex is free, or they would wait for it next.
   func update<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
-    unsafe pthread_mutex_lock(mutex)
-    defer {
-      unsafe pthread_cond_broadcast(condition)
-      unsafe pthread_mutex_unlock(mutex)
-    }
-    return try body(&state)
+    defer { unsafe pthread_cond_broadcast(condition) }
+    return try withLock(body)
   }
 
   /// Waits until `body` returns a result; called again after each update, or when `deadline` has passed.

@@ -13,7 +13,11 @@ public enum Interruption {
   /// Watches from now on; to be called once, on the first thread.
   public static func watch() {
     for number in [SIGINT, SIGTERM] {
-      signal(number, SIG_IGN)
+      // On Linux the source's own handler replaces the default action, a moment later: a child that was started in that
+      // moment would ignore the signal for good.
+      #if canImport(Darwin)
+        signal(number, SIG_IGN)
+      #endif
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
       source.setEventHandler {
         raised.store(true, ordering: .relaxed)
