@@ -229,7 +229,9 @@ import Testing
         try #require(monotonicMicroseconds() < killed + 5_000_000, "what was left is never made durable")
         try await Task.sleep(for: .milliseconds(1))
       }
-      let durable = monotonicMicroseconds()
+      // The last of its synchronisations was it, if the dead process had left anything. That may have been a while ago: on a
+      // busy machine the system takes its time to bury a process.
+      let durable = files.synchronizationTimes.withLock { $0.last } ?? killed
       let allowance = 4 * probe.worst(since: killed - 100_000, through: durable)
       #expect(durable - killed < 100_000 + allowance, "\(durable - killed) us, seed \(generator.seed)")
       if let last { #expect(Int(text(try store.value(for: "left/a")) ?? "-1")! >= Int(last.split(separator: " ")[0])!) }
