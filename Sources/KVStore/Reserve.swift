@@ -4,6 +4,7 @@
 // - It is given up only when the disk is full, and taken again once there is plenty.
 // - The log has a part of it and the tail the other: neither takes what the other needs, nor does the index, which would take
 //   whatever there is. One file holds both; its size says which are there.
+// - A file of any other size, as a process that died while it wrote it leaves one, is given up as a whole.
 // - Having none is no error: the disk may have been full from the start.
 
 import Foundation
@@ -21,6 +22,16 @@ struct Reserve: Sendable {
     static let tail = Parts(rawValue: 2)
     static let all: Parts = [.log, .tail]
 
+    /// Those that a file of that size has; nil: it was being written when its process or its machine died.
+    init?(byteCount: Int) {
+      guard let parts = [[], .log, .tail, .all].first(where: { (parts: Parts) in parts.byteCount == byteCount }) else {
+        return nil
+      }
+      self = parts
+    }
+
+    init(rawValue: Int) { self.rawValue = rawValue }
+
     var byteCount: Int {
       (contains(.log) ? StoreLimits.reservedLogBytes : 0) + (contains(.tail) ? StoreLimits.reservedTailBytes : 0)
     }
@@ -29,9 +40,9 @@ struct Reserve: Sendable {
   /// Gives the space up, for whoever takes it at once; false when there was none.
   func release(_ parts: Parts) -> Bool {
     let size = size
-    let present = Reserve.parts(of: size)
-    guard !present.isDisjoint(with: parts) else { return false }
-    return unsafe truncate(path, off_t(min(size, present.subtracting(parts).byteCount))) == 0
+    let present = Parts(byteCount: size)
+    let remaining = present?.subtracting(parts).byteCount ?? 0
+    return unsafe remaining < size && truncate(path, off_t(remaining)) == 0
   }
 
   /// Sets the space aside, unless the disk has little left. Says whether all of it is there.
@@ -57,10 +68,5 @@ struct Reserve: Sendable {
   private var size: Int {
     var status = stat()
     return unsafe stat(path, &status) == 0 ? Int(status.st_size) : 0
-  }
-
-  /// The parts that a file of that size has; of any other size it is given up as a whole.
-  private static func parts(of size: Int) -> Parts {
-    [[], .log, .tail].first { $0.byteCount == size } ?? .all
   }
 }
