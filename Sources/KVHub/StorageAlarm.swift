@@ -3,8 +3,8 @@
 //
 // Invariants:
 // - A disk that is full is one trouble, whatever space runs into it; other troubles belong to a space.
-// - A trouble is over when something as large as what failed has been stored, or as much, bit by bit, where it failed. Small
-//   pushes still fit for a while into what the log has reserved on a full disk, and alone are no sign of anything.
+// - A trouble is over when something as large as what failed has been stored. Small pushes still fit for a while into what
+//   the log has reserved on a full disk, and are no sign of anything, until together they are as large, where it failed.
 // - A trouble that nobody has run into for `memory` counts as a new one.
 
 import KVLog
@@ -13,7 +13,7 @@ package struct StorageAlarm: Sendable {
   private struct Trouble {
     /// What failed.
     var bytes: Int
-    /// Where it failed last, and how much has been stored there since.
+    /// Where it failed last, and of a full disk how much has been stored there since.
     var space: String
     var stored = 0
     var lastSeen: Duration
@@ -41,8 +41,9 @@ package struct StorageAlarm: Sendable {
 
   /// So many bytes have been stored in a space. Gives whether a trouble is thereby over.
   package mutating func stored(in space: String, bytes: Int) -> Bool {
-    let wasFull = Self.clear(&full, space, bytes)
-    let hadFailed = Self.clear(&spaces[space], space, bytes)
+    if full?.space == space { full?.stored += bytes }
+    let wasFull = Self.clear(&full, max(bytes, full?.stored ?? 0))
+    let hadFailed = Self.clear(&spaces[space], bytes)
     return wasFull || hadFailed
   }
 
@@ -52,13 +53,8 @@ package struct StorageAlarm: Sendable {
     return !known
   }
 
-  private static func clear(_ trouble: inout Trouble?, _ space: String, _ bytes: Int) -> Bool {
-    guard let standing = trouble else { return false }
-    let stored = standing.stored + (space == standing.space ? bytes : 0)
-    guard max(bytes, stored) >= standing.bytes else {
-      trouble?.stored = stored
-      return false
-    }
+  private static func clear(_ trouble: inout Trouble?, _ bytes: Int) -> Bool {
+    guard let standing = trouble, bytes >= standing.bytes else { return false }
     trouble = nil
     return true
   }

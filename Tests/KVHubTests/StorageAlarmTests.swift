@@ -48,6 +48,10 @@ private final class Watch {
     #expect(alarm.failed(full, in: "a", bytes: .max, now: .seconds(2)))
     #expect(!alarm.stored(in: "a", bytes: StorageAlarm.sufficient - 1))
     #expect(alarm.stored(in: "a", bytes: 1))
+    // What one push met, others do not make good.
+    #expect(alarm.failed(.failed("x"), in: "a", bytes: 1000, now: .seconds(3)))
+    for _ in 0..<20 { #expect(!alarm.stored(in: "a", bytes: 900)) }
+    #expect(alarm.stored(in: "a", bytes: 1000))
   }
 
   @Test func `a trouble that nobody has run into for long is a new one`() {
