@@ -8,12 +8,13 @@
 //   decided is stored in the same atomic, durable step as its effects.
 // - *Admission.* A commit is stale if a row of one of its keys was last written by another replica at a version beyond
 //   what its author had seen of the key: the push's cursor within its coverage, nothing elsewhere. A stale commit is
-//   consumed and not applied, and becomes an exception that names the newest such version. One that the push names among its refusals is consumed too, and becomes an exception with that reason,
-//   whatever it met. Any other is applied whole. Commits of one push that precede it count.
+//   consumed and not applied, and becomes an exception that names the newest such version. One that the push names among
+//   its refusals is consumed too, and becomes an exception with that reason, whatever it met. Any other is applied whole.
+//   Commits of one push that precede it count.
 // - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
 // - *Ordering.* A feed read after `admit` returned shows what was admitted. Versions that were once shown stay.
 // - *Concurrency.* All functions may be called from any number of tasks at once. Those that are not `async` may block
-//   on a disk; the hub calls them on threads made for that.
+//   on a disk; the hub calls them on threads made for that, unless the space says that it need not (`isAtHand`).
 
 package import KVLog
 package import KVProtocol
@@ -100,7 +101,8 @@ package protocol HubSpace: Sendable {
   /// covers those left out, so `records` may be empty. `nil` at the head, or at the request's end.
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?
 
-  /// Whether the commits after `version` are few and in memory: `feed` then waits for nothing, and is called on any thread.
+  /// Whether the commits after `version` are few, durable and in memory: `feed` then waits for nothing, and is called on any
+  /// thread.
   func isAtHand(after version: Version) -> Bool
 
   /// The rows from the beginning of `interval` on in key order, at the head, those deleted only with `deletions`: as far as

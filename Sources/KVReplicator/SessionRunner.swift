@@ -377,7 +377,7 @@ final class SessionRunner: Sendable {
         let state = store.replicaState()
         return ReplicaSession.Event.pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
       }
-      return store.isAtHand(after: after) ? try read() : try await blocking(read)
+      return pushes.isAtHand(after: after) ? try read() : try await blocking(read)
     case .acknowledge(let decision, let epoch):
       let outcome = try await store.acknowledge(
         decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,

@@ -87,6 +87,11 @@ package final class PushReader: Sendable {
     }
   }
 
+  /// Whether `next` after that version waits for nothing: it is in memory, and so little is pending that no rows are walked.
+  package func isAtHand(after: Version) -> Bool {
+    store.isAtHand(after: after) && store.replicaState().pendingChanges <= tuning.lookedUpChanges
+  }
+
   /// Whether the last run was decided by a survey.
   var isSurveying: Bool { survey.withLock { $0.known != nil } }
 

@@ -218,4 +218,34 @@ import Testing
     let inLargeStore = PushReader(store, history: .latest, tuning: tuning)
     #expect(try inLargeStore.next(after: 0, maximumBytes: 1) == first && !inLargeStore.isSurveying)
   }
+
+  @Test("A run is read on the caller's own thread only while it is near, small, durable, and few changes are pending")
+  func atHand() async throws {
+    let files = FaultyFileSystem()
+    var options = Store.Options()
+    options.fileSystem = files
+    let store = try await Store.open(at: scratch.path("store"), options: options)
+    try await store.put("1", for: "a")
+    var tuning = PushReader.Tuning()
+    tuning.lookedUpChanges = 3
+    let reader = PushReader(store, history: .latest, tuning: tuning)
+    #expect(!reader.isAtHand(after: 0), "nobody has read to there")
+    #expect(try reader.next(after: 0, maximumBytes: 1)?.segment.through == 1)
+    #expect(reader.isAtHand(after: 1))
+    try await store.put("2", for: "b")
+    #expect(reader.isAtHand(after: 1) && !reader.isAtHand(after: 0))
+    try await store.put([UInt8](repeating: 7, count: StoreLimits.recentLogBytes), for: "c")
+    #expect(!reader.isAtHand(after: 1), "it is large")
+    #expect(try reader.next(after: 1, maximumBytes: 1 << 20)?.segment.through == 3)
+    #expect(reader.isAtHand(after: 3))
+    try await store.put("4", for: "d")
+    #expect(!reader.isAtHand(after: 3), "more is pending than is looked up change by change")
+    let patient = PushReader(store, history: .latest)
+    #expect(patient.isAtHand(after: 3))
+    files.set(.synchronize)
+    try await store.put("5", for: "e", durability: .relaxed)
+    #expect(!patient.isAtHand(after: 3), "it is not durable")
+    files.set(.none)
+    try await store.close()
+  }
 }
