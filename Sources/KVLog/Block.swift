@@ -1,9 +1,8 @@
 // A block that has been read and found whole.
 //
 // Invariants:
-// - The checksum matched. So, unless its writer was wrong, the records parse, the versions of the commits follow one another
-//   from `firstVersion` to `lastVersion`, and `end.digest` is the digest chained over them from `digestBefore`: whoever
-//   verifies a log makes sure.
+// - The checksum matched, the records parse, and the versions of the commits follow one another from `firstVersion` to
+//   `lastVersion`; `end.digest` is the digest chained over them from `digestBefore`.
 
 /// One group commit in memory.
 package struct Block: Sendable {
@@ -22,6 +21,11 @@ package struct Block: Sendable {
   package let bytes: [UInt8]
   /// Where the block's records lie in `bytes`.
   package let records: Range<Int>
+
+  /// Where reading came from.
+  var start: LogPosition {
+    LogPosition(segment: end.segment, offset: offset, version: firstVersion - 1, digest: digestBefore)
+  }
 
   /// Lends the records, for a `RecordCursor(over:)`.
   package func withRecords<R>(_ body: (RawSpan) throws -> R) rethrows -> R {

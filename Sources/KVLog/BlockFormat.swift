@@ -20,7 +20,7 @@
 // block below the mark of a later good one is damage; above every mark it was never finished (a torn tail). It is an
 // offset and not a version, because a block without commits (acknowledgements, cursors) has no version of its own.
 // Why `digest`, which the commits give: a reader that has found the checksum right need not hash each commit once more to
-// know where the chain stands behind them. Whoever verifies a log does.
+// know where the chain stands behind them. Who opens or verifies a log does.
 //
 // All integers little-endian.
 

@@ -56,9 +56,17 @@ package struct LogReader {
   }
 
   /// The next block; `nil` at the end of what is written, or at `limit`. May be called again later: blocks that were
-  /// written since come then. Up to `limit`, a position known to be durable, an incomplete block is damage.
+  /// written since come then. Up to `limit`, a position known to be durable, an incomplete block is damage. So is one whose
+  /// commits do not give what its header tells; it is not passed.
   package mutating func next(through limit: LogPosition? = nil) throws(LogError) -> Block? {
-    try advance(through: limit) ? segment.block : nil
+    guard try advance(through: limit), let block = segment.block else { return nil }
+    do {
+      try block.verify()
+    } catch {
+      position = block.start
+      throw error
+    }
+    return block
   }
 
   /// Goes on to the next block, as `next` does, without a value for it: its records are `records` of `bytes` until the

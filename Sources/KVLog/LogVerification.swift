@@ -41,7 +41,6 @@ package struct LogVerification: Hashable, Sendable {
   private init(end: LogPosition) { self.end = end }
 
   private mutating func count(_ block: Block) throws(LogError) {
-    try block.verify()
     blocks += 1
     bytes += block.end.offset - block.offset
     move(to: block.end)

@@ -28,7 +28,6 @@ extension ReplicationLog {
     var reader = try LogReader(configuration, from: position)
     var unvouched: [Block] = []
     while let block = try reader.next() {
-      try block.verify()
       let open = unvouched.firstIndex {
         $0.end.segment == block.end.segment && $0.end.offset > block.synchronizedThrough
       }

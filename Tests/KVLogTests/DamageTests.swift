@@ -255,6 +255,9 @@ import Testing
     files[path] = bytes
     #expect { try ReplicationLog.reopen(configuration) } throws: { isCorrupt($0) }
     #expect { try LogVerification.run(configuration) } throws: { isCorrupt($0) }
+    // Nor does a reader that goes on get past it.
+    var reader = try LogReader(configuration)
+    for _ in 0..<2 { #expect { try reader.next() } throws: { isCorrupt($0) } }
   }
 
   @Test("A position that is none of this log's is refused")
