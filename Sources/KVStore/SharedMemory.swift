@@ -331,8 +331,8 @@ final class SharedMemory: Sendable {
   // MARK: The fold under way
 
   struct Fold: Equatable {
-    /// Of the oldest sealed generations so many are being folded; 0: no fold is under way. Who dies at
-    /// it leaves it so, until another process has the folding lock.
+    /// Of the oldest sealed generations so many are being folded; 0: no fold is under way. Who dies at it leaves it so, until
+    /// another process has the folding lock.
     var generations: Int
     /// How much of the fold is done, up to 1.
     var done: Double

@@ -5,7 +5,7 @@ import Synchronization
 
 public enum Interruption {
   private static let raised = Atomic(false)
-  /// Kept for as long as the process lives.
+  // Sound: `watch` alone writes it, once, on the first thread, and nobody reads it. It keeps the sources alive.
   private nonisolated(unsafe) static var sources: [any DispatchSourceSignal] = []
 
   public static var isRaised: Bool { raised.load(ordering: .relaxed) }

@@ -10,7 +10,7 @@ import Foundation
 
 enum PhysicalLimit {
   /// What the log adds to a commit and to a change.
-  static let commitBytes = 120
+  static let commitBytes = 136
   static let changeBytes = 7 + Workload.changeBytes
 
   static func blockBytes(_ changes: Int) -> Int { commitBytes + changes * changeBytes }

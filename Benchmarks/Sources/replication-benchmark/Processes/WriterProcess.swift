@@ -17,7 +17,7 @@ struct WriterProcess: ParsableCommand {
   @Argument var pause: Int
 
   /// As large as the log's block of one such put.
-  private static let blockBytes = 243
+  private static let blockBytes = 259
 
   func run() throws {
     try blocking { try await work() }
