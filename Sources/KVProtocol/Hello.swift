@@ -8,7 +8,6 @@
 //             cursorEpoch       16     zero: never pulled
 //             cursorVersion     u64
 //             cursorDigest      16
-//             firstRetained     u64    the log's first version still there
 //             lastVersion       u64    the log's last version
 //             shippedVersion    u64    the hub's decisions are recorded through this
 //             shippedDigest     16     the replica's digest there
@@ -37,8 +36,7 @@ package struct Hello: Hashable, Sendable {
   package var space: String
   /// The pull cursor; its identity is the hub's epoch. `nil`: never pulled.
   package var cursor: Position?
-  /// The versions of the replica's log: `firstRetained...lastVersion`.
-  package var firstRetained: Version
+  /// Of the replica's log.
   package var lastVersion: Version
   /// The hub's decisions are durably recorded through here; the identity is the replica's. Exceptions up to this
   /// version are thereby confirmed.
@@ -64,13 +62,12 @@ package struct Hello: Hashable, Sendable {
   /// `shipped` is the replica's own version and digest; its identity must be `replica`.
   package init(
     mode: SessionMode, replica: Identity, space: String, cursor: Position?,
-    firstRetained: Version, lastVersion: Version, shipped: Position, token: [UInt8] = []
+    lastVersion: Version, shipped: Position, token: [UInt8] = []
   ) {
     self.mode = mode
     self.replica = replica
     self.space = space
     self.cursor = cursor
-    self.firstRetained = firstRetained
     self.lastVersion = lastVersion
     self.shipped = shipped
     self.token = token
@@ -88,7 +85,6 @@ extension Hello {
     bytes.append(cursor?.identity ?? .zero)
     bytes.append(littleEndian: cursor?.version ?? 0)
     bytes.append(cursor?.digest ?? .zero)
-    bytes.append(littleEndian: firstRetained)
     bytes.append(littleEndian: lastVersion)
     bytes.append(littleEndian: shipped.version)
     bytes.append(shipped.digest)
@@ -138,7 +134,6 @@ extension Hello {
     let version = try reader.read(UInt64.self, from: bytes)
     let digest = try reader.digest(from: bytes)
     cursor = epoch == .zero ? nil : Position(identity: epoch, version: version, digest: digest)
-    firstRetained = try reader.read(UInt64.self, from: bytes)
     lastVersion = try reader.read(UInt64.self, from: bytes)
     let shippedVersion = try reader.read(UInt64.self, from: bytes)
     shipped = Position(identity: replica, version: shippedVersion, digest: try reader.digest(from: bytes))

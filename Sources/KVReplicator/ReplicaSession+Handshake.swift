@@ -37,7 +37,7 @@ extension ReplicaSession {
     var hello = Hello(
       mode: configuration.mode.union(configuration.adopts ? .adopt : []), replica: state.identity,
       space: configuration.space, cursor: cursor,
-      firstRetained: state.firstLogVersion, lastVersion: state.local.version,
+      lastVersion: state.local.version,
       shipped: Position(identity: state.identity, version: state.shipped, digest: state.shippedDigest),
       token: configuration.token)
     hello.positions = state.hubPositions

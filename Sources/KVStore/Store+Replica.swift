@@ -38,11 +38,10 @@ package struct ReplicaState: Sendable, Equatable {
   package var contact = HubContact()
   package var pendingChanges: Int
   package var pendingBytes: Int
-  package var firstLogVersion: Version
 }
 
 extension ReplicaState {
-  init(_ state: StoreState, firstLogVersion: Version) {
+  init(_ state: StoreState) {
     self.init(
       identity: state.incarnation,
       local: Position(identity: state.incarnation, version: state.version, digest: state.position.digest),
@@ -54,7 +53,7 @@ extension ReplicaState {
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
       isRestoring: state.isRestoring, ownThrough: state.ownThrough > state.cursor ? state.ownThrough : 0,
       isAdopting: state.isAdopting, contact: state.contact,
-      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes, firstLogVersion: firstLogVersion)
+      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes)
   }
 }
 
@@ -82,14 +81,7 @@ package struct Acknowledged: Sendable, Equatable {
 }
 
 extension Store {
-  package func replicaState() -> ReplicaState {
-    ReplicaState(state, firstLogVersion: firstLogVersion)
-  }
-
-  private var firstLogVersion: Version {
-    if case .writable(let core)? = try? backing() { return (try? core.log.firstVersion) ?? 1 }
-    return 1
-  }
+  package func replicaState() -> ReplicaState { ReplicaState(state) }
 
   /// The log's digest at `version`; nil beyond the end, or where the log no longer reaches.
   package func digest(at version: Version) throws -> Digest? {

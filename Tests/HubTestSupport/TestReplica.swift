@@ -71,7 +71,7 @@ package struct TestReplica: Sendable {
     _ mode: SessionMode, space: String = "notes", cursor: Position? = nil, shipped: Version = 0
   ) -> Hello {
     Hello(
-      mode: mode, replica: identity, space: space, cursor: cursor, firstRetained: 1,
+      mode: mode, replica: identity, space: space, cursor: cursor,
       lastVersion: version, shipped: Position(identity: identity, version: shipped, digest: digests[Int(shipped)]))
   }
 }

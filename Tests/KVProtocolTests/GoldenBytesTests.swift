@@ -16,7 +16,7 @@ import Testing
   static var hello: Hello {
     var hello = Hello(
       mode: [.push, .pull], replica: replica, space: "notes",
-      cursor: Position(identity: epoch, version: 9, digest: digest), firstRetained: 1, lastVersion: 10,
+      cursor: Position(identity: epoch, version: 9, digest: digest), lastVersion: 10,
       shipped: Position(identity: replica, version: 8, digest: digest), token: [0xFE])
     hello.cursorSpace = epoch
     hello.positions = [Position(identity: epoch, version: 4, digest: digest)]
@@ -52,9 +52,9 @@ import Testing
       (
         .hello(hello),
         """
-        c8000000 01 00 0000 e012e4e8
+        c0000000 01 00 0000 a6974d18
         4b5653590100010003000000010101010101010101010101010101010202020202020202020202020202020209000000
-        000000000303030303030303030303030303030301000000000000000a00000000000000080000000000000003030303
+        00000000030303030303030303030303030303030a00000000000000080000000000000003030303
         030303030303030303030303020202020202020202020202020202020104000000000000000303030303030303030303
         03030303030000100000004000056e6f74657301000200612f0200613001000100ff0000000000000000000000
         0100fe

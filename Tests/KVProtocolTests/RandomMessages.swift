@@ -37,7 +37,7 @@ extension SeededGenerator {
         mode: SessionMode(rawValue: UInt16.random(in: 0...7, using: &self)), replica: replica,
         space: ["notes", "a", "x.y_z-0", ""].randomElement(using: &self)!,
         cursor: Bool.random(using: &self) ? Position(identity: identity(), version: next(), digest: digest()) : nil,
-        firstRetained: next(), lastVersion: next(),
+        lastVersion: next(),
         shipped: Position(identity: replica, version: next(), digest: digest()), token: bytes(0...40))
       hello.covered = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) })
       hello.missing = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) }).subtracting(hello.covered)

@@ -30,7 +30,7 @@ import Testing
     let replica = Identity.random()
     let hello = Message.hello(
       Hello(
-        mode: .pull, replica: replica, space: "notes", cursor: nil, firstRetained: 1, lastVersion: 0,
+        mode: .pull, replica: replica, space: "notes", cursor: nil, lastVersion: 0,
         shipped: .start(of: replica)))
     try await near.send(hello)
     // Before it, there may be those whose handshake failed.

@@ -73,7 +73,7 @@ struct ModelStore {
   var version: Version { state.version }
   var cursor: Version { state.cursor }
   var hasPending: Bool { state.hasPending }
-  var replicaState: ReplicaState { ReplicaState(state, firstLogVersion: logFloor + 1) }
+  var replicaState: ReplicaState { ReplicaState(state) }
 
   /// Values that lost a conflict.
   var journal: [[UInt8]] { conflicts.map(\.losingValue) }
