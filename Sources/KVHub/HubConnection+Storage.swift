@@ -30,8 +30,7 @@ extension HubConnection {
         return .restored(outcome)
       case .read(let request, let maximumBytes):
         let space = try opened()
-        let read = { @Sendable in try space.feed(request, maximumBytes: maximumBytes) }
-        return .read(space.isAtHand(after: request.after) ? try read() : try await blocking(read))
+        return .read(try await blocking { try space.feed(request, maximumBytes: maximumBytes) })
       case .readPage(let interval, let replica, let deletions, let maximumBytes):
         let space = try opened()
         return .page(
@@ -57,14 +56,21 @@ extension HubConnection {
       case .send, .establish:
         preconditionFailure("not an action of the storage")
       }
-    } catch let error as HubStorageError {
+    } catch {
+      return failure(of: action, error)
+    }
+  }
+
+  private func failure(of action: HubSession.Action, _ error: any Error) -> HubSession.Event {
+    switch error {
+    case let error as HubStorageError:
       hub.alarm.failed(error, in: name(action), bytes: action.storedBytes)
       return .failed(error)
-    } catch is CancellationError {
+    case is CancellationError:
       return .closed
-    } catch let refusal as Refusal {
+    case let refusal as Refusal:
       return .refused(refusal)
-    } catch {
+    default:
       logger.error("storage failed", metadata: ["error": "\(error)"])
       return .failed(.failed("\(error)"))
     }
@@ -82,8 +88,11 @@ extension HubConnection {
     }
     let space: any HubSpace
     do {
-      space = try await hub.storage.space(
-        named: hello.space, creating: grant.mayCreateSpace && Handshake.mayCreateSpace(hello))
+      let mayCreate = grant.mayCreateSpace && Handshake.mayCreateSpace(hello)
+      // It may look at a disk.
+      space = try await withTaskExecutorPreference(globalConcurrentExecutor) {
+        try await hub.storage.space(named: hello.space, creating: mayCreate)
+      }
     } catch HubStorageError.unknownSpace {
       return .refused(Handshake.refuseAbsentSpace(hello, mayCreate: grant.mayCreateSpace))
     }
@@ -150,6 +159,15 @@ extension HubConnection {
 
   /// The space that was opened.
   var name: String { spaceName.withLock { $0 } }
+
+  /// Answers `read` with what is in memory; nil: it is not.
+  func readAtHand(_ request: FeedRequest, maximumBytes: Int) -> HubSession.Event? {
+    do {
+      return try opened().feedAtHand(request, maximumBytes: maximumBytes).map { .read($0) }
+    } catch {
+      return failure(of: .read(request, maximumBytes: maximumBytes), error)
+    }
+  }
 
   private func opened() throws -> any HubSpace {
     guard let space = space.withLock({ $0 }) else { throw HubStorageError.closed }

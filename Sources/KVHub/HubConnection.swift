@@ -3,7 +3,8 @@
 // Invariants:
 // - The session is only touched under its lock; its actions are dispatched under the same lock, so that messages go out
 //   in the order in which the session decided on them.
-// - Storage is never touched on an event loop, and functions of it that block run on threads made for that.
+// - Its tasks run on the connection's event loop. Functions of the storage that block, and those by which the program decides,
+//   do not: they run on threads made for that.
 // - A session that synchronises learns where its replica stands when nothing of that replica is being admitted for an
 //   older connection: what such an admission brought would otherwise be fed to others before it is acknowledged here.
 // - When `run` returns, the link is closed and nothing of the session is under way any more.
@@ -15,6 +16,19 @@ import Logging
 import Synchronization
 
 final class HubConnection: Sendable {
+  private struct State {
+    var session: HubSession
+    /// What follows at once, when the lock is free: on the event loop, where alone it comes about.
+    var due: [Due] = []
+    /// Messages in the outbox, the one that is being sent included.
+    var waitingMessages = 0
+  }
+
+  private enum Due {
+    case event(HubSession.Event)
+    case read(FeedRequest, maximumBytes: Int)
+  }
+
   /// Messages that may wait for the socket. The session keeps far below it with a replica that reads.
   private static let maximumWaitingMessages = 1_024
   /// How long the last words may take.
@@ -23,7 +37,7 @@ final class HubConnection: Sendable {
   let connection: Connection
   let hub: HubContext
   let logger: Logger
-  private let session: Mutex<HubSession>
+  private let state: Mutex<State>
   private let admissions = AdmissionGate()
   let space = Mutex<(any HubSpace)?>(nil)
   let spaceName = Mutex("")
@@ -34,8 +48,7 @@ final class HubConnection: Sendable {
   private let reserved = Mutex((windows: 0, staging: 0))
   private let outbox: AsyncStream<Message>
   private let outboxEnd: AsyncStream<Message>.Continuation
-  private let work: AsyncStream<HubSession.Action>
-  private let workEnd: AsyncStream<HubSession.Action>.Continuation
+  private let actions: ConnectionTasks
 
   init(_ connection: Connection, hub: HubContext) {
     self.connection = connection
@@ -43,30 +56,26 @@ final class HubConnection: Sendable {
     var logger = hub.options.logger
     logger[metadataKey: "remote"] = "\(connection.remoteAddress)"
     self.logger = logger
-    session = Mutex(HubSession(hub.configuration))
+    state = Mutex(State(session: HubSession(hub.configuration)))
     (outbox, outboxEnd) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.maximumWaitingMessages))
-    (work, workEnd) = AsyncStream.makeStream()
+    actions = ConnectionTasks(of: connection)
   }
 
   /// Serves the connection to its end.
   func run() async {
     await withTaskCancellationHandler {
-      await withDiscardingTaskGroup { group in
-        group.addTask { await self.receive() }
-        group.addTask { await self.keepTime() }
-        group.addTask { await self.transmit() }
-        for await action in work {
-          group.addTask {
-            let event = await self.perform(action)
-            if action.isAdmission { self.admissions.finished() }
-            if let event { self.handle(event) }
-            if action.isAdmission { self.balance() }
-          }
+      await withTaskExecutorPreference(connection.executor) {
+        await withDiscardingTaskGroup { group in
+          group.addTask { await self.receive() }
+          group.addTask { await self.keepTime() }
+          await transmit()
+          group.cancelAll()
         }
-        group.cancelAll()
+        await actions.end()
       }
     } onCancel: {
       abort()
+      actions.cancel()
     }
     admissions.end()
     reserved.withLock { reserved in
@@ -79,8 +88,24 @@ final class HubConnection: Sendable {
 
   /// Tells the session something from outside.
   func handle(_ event: HubSession.Event) {
-    session.withLock { session in
-      for action in session.handle(event) { dispatch(action) }
+    react(to: event)
+    guard connection.executor.isCurrent else { return }
+    while let due = state.withLock({ $0.due.isEmpty ? nil : $0.due.removeFirst() }) {
+      switch due {
+      case .event(let event): react(to: event)
+      case .read(let request, let maximumBytes):
+        if let event = readAtHand(request, maximumBytes: maximumBytes) {
+          react(to: event)
+        } else {
+          start(.read(request, maximumBytes: maximumBytes))
+        }
+      }
+    }
+  }
+
+  private func react(to event: HubSession.Event) {
+    state.withLock { state in
+      for action in state.session.handle(event) { dispatch(action, &state) }
     }
   }
 
@@ -105,27 +130,43 @@ final class HubConnection: Sendable {
     outboxEnd.finish()
   }
 
-  private func dispatch(_ action: HubSession.Action) {
+  private func dispatch(_ action: HubSession.Action, _ state: inout State) {
     switch action {
     case .send(let message):
       if case .refuse(let refusal) = message {
         logger.notice(
           "session refused", metadata: ["code": "\(refusal.code.rawValue)", "reason": "\(refusal.message)"])
       }
+      if state.waitingMessages == 0, connection.sendAtOnce(message) {
+        if let sent = Self.sent(message) { state.due.append(.event(sent)) }
+        break
+      }
+      state.waitingMessages += 1
       if case .dropped = outboxEnd.yield(message) {
         logger.notice("connection dropped: the replica does not read")
         abort()
       }
     case .establish(let frameBytes):
       connection.establish(outboundFrameBytes: frameBytes)
+    case .read(let request, let maximumBytes) where connection.executor.isCurrent:
+      state.due.append(.read(request, maximumBytes: maximumBytes))
     case .open, .read, .readPage, .awaitHead, .readRows, .preview, .readHead:
-      workEnd.yield(action)
+      start(action)
     case .admit, .restore:
       admissions.began()
-      workEnd.yield(action)
+      start(action)
     case .close:
       outboxEnd.finish()
-      workEnd.yield(action)
+      start(action)
+    }
+  }
+
+  private func start(_ action: HubSession.Action) {
+    actions.start { [self] in
+      let event = await perform(action)
+      if action.isAdmission { admissions.finished() }
+      if let event { handle(event) }
+      if action.isAdmission { balance() }
     }
   }
 
@@ -133,8 +174,11 @@ final class HubConnection: Sendable {
 
   private func receive() async {
     do {
+      var count = 0
       for try await message in connection.messages {
         if reserve(message) { handle(.received(message)) } else { handle(.broken(.stagingFull)) }
+        count += 1
+        if count.isMultiple(of: ProtocolLimits.messagesPerTurn) { await connection.executor.yield() }
       }
       handle(.closed)
     } catch TransportError.protocolBroken(let error) {
@@ -161,7 +205,7 @@ final class HubConnection: Sendable {
 
   /// Gives back what is no longer needed, and the session the window that it makes use of, as far as there is room.
   private func balance() {
-    let (wish, hasDecidedAll) = session.withLock { ($0.windowWish, $0.hasDecidedAll) }
+    let (wish, hasDecidedAll) = state.withLock { ($0.session.windowWish, $0.session.hasDecidedAll) }
     if hasDecidedAll {
       reserved.withLock { reserved in
         hub.staging.release(reserved.staging)
@@ -179,22 +223,27 @@ final class HubConnection: Sendable {
     do throws(TransportError) {
       for await message in outbox {
         try await connection.send(message)
-        switch message {
-        case .feed, .page: handle(.feedSent)
-        case .rows, .preview: handle(.rowsSent)
-        default: break
-        }
+        state.withLock { $0.waitingMessages -= 1 }
+        if let sent = Self.sent(message) { handle(sent) }
       }
       await connection.finish()
     } catch {
       connection.close()
       handle(.closed)
     }
-    workEnd.finish()
+  }
+
+  /// What the session is told when the message is on its way.
+  private static func sent(_ message: Message) -> HubSession.Event? {
+    switch message {
+    case .feed, .page: .feedSent
+    case .rows, .preview: .rowsSent
+    default: nil
+    }
   }
 
   private func keepTime() async {
-    let interval = min(session.withLock { $0.tickInterval }, hub.options.frameLimit / 2)
+    let interval = min(state.withLock { $0.session.tickInterval }, hub.options.frameLimit / 2)
     while !Task.isCancelled {
       try? await Task.sleep(for: interval)
       if let slowness {

@@ -36,7 +36,9 @@ final class HubGate: Sendable {
 
   /// What the credential grants at this moment, if that is enough for the mode.
   func decide(_ space: String, _ token: [UInt8], _ mode: SessionMode) async throws(Refusal) -> Hub.Grant {
-    switch await access.decide(space, token) {
+    // The program's function may take its time.
+    let decision = await withTaskExecutorPreference(globalConcurrentExecutor) { await access.decide(space, token) }
+    switch decision {
     case .refused(let reason):
       throw Refusal(.notAuthorized, reason)
     case .granted(let grant):

@@ -13,8 +13,9 @@
 //   Commits of one push that precede it count.
 // - *Durability.* What `admit` returned, and what any reading function shows, survives power loss.
 // - *Ordering.* A feed read after `admit` returned shows what was admitted. Versions that were once shown stay.
-// - *Concurrency.* All functions may be called from any number of tasks at once. Those that are not `async` may block
-//   on a disk; the hub calls them on threads made for that, unless the space says that it need not (`isAtHand`).
+// - *Concurrency.* All functions may be called from any number of tasks at once. Those that are not `async`, but for
+//   `feedAtHand`, may block on a disk; the hub calls them on threads made for that. Those that are begin, and may go on, on
+//   an event loop, which they must not keep waiting.
 
 package import KVLog
 package import KVProtocol
@@ -101,9 +102,9 @@ package protocol HubSpace: Sendable {
   /// covers those left out, so `records` may be empty. `nil` at the head, or at the request's end.
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?
 
-  /// Whether the commits after `version` are few, durable and in memory: `feed` then waits for nothing, and is called on any
-  /// thread.
-  func isAtHand(after version: Version) -> Bool
+  /// As `feed`, where that waits for nothing: the commits are few, durable and in memory. `nil` where it is not so. Called on
+  /// an event loop.
+  func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment??
 
   /// The rows from the beginning of `interval` on in key order, at the head, those deleted only with `deletions`: as far as
   /// `maximumBytes` goes, or one row if that is larger. Its interval ends behind its last row, or where `interval` does when

@@ -11,6 +11,7 @@
 import Foundation
 import KVLog
 import KVProtocol
+import NIOPosix
 import Synchronization
 
 final class HubValidator: Sendable {
@@ -33,7 +34,11 @@ final class HubValidator: Sendable {
   func refusals(
     in segment: CommitSegment, after decided: Version, of member: HubRegistry.Member, principal: String?
   ) async throws -> [CommitRefusal] {
-    guard hook != nil else { return try check(segment, after: decided, of: member, principal) }
+    guard hook != nil else {
+      return try await NIOThreadPool.singleton.runIfActive { [self] in
+        try check(segment, after: decided, of: member, principal)
+      }
+    }
     guard busy.withLock({ $0.insert(member).inserted }) else {
       throw Refusal(.busy, "the hub is still looking at what this replica sent before; try again later")
     }

@@ -103,7 +103,9 @@ final class InMemorySpace: HubSpace {
     try state.withLock { try $0.owners.claim(replica, by: principal).owner }
   }
 
-  func isAtHand(after version: Version) -> Bool { true }
+  func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?? {
+    try .some(feed(request, maximumBytes: maximumBytes))
+  }
 
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     try state.withLock { state in

@@ -54,18 +54,27 @@ final class EmbeddedSpace: HubSpace {
   ) async throws -> Acknowledgement {
     do {
       var acknowledgement = try await store.admit(push, from: replica, confirmed: confirmed)
-      acknowledgement.backedUp = min(backedUpVersion(), acknowledgement.head)
+      acknowledgement.backedUp = min(await backedUpVersion(), acknowledgement.head)
       return acknowledgement
     } catch {
       throw translate(error)
     }
   }
 
-  func backedUpVersion() -> Version {
+  func backedUpVersion() -> Version { recentlyAnnounced ?? readAnnounced() }
+
+  /// As above, for who must not wait for a disk.
+  private func backedUpVersion() async -> Version {
+    if let recentlyAnnounced { return recentlyAnnounced }
+    return (try? await onBlockingThread { [self] in readAnnounced() }) ?? 0
+  }
+
+  private var recentlyAnnounced: Version? {
+    announced.withLock { $0.flatMap { ContinuousClock.now - $0.read < Self.announcementAge ? $0.version : nil } }
+  }
+
+  private func readAnnounced() -> Version {
     let now = ContinuousClock.now
-    if let announced = announced.withLock({ $0 }), now - announced.read < Self.announcementAge {
-      return announced.version
-    }
     let version = store.announcedBackup()
     announced.withLock { $0 = (version, now) }
     return version
@@ -89,7 +98,13 @@ final class EmbeddedSpace: HubSpace {
     }
   }
 
-  func isAtHand(after version: Version) -> Bool { store.isAtHand(after: version) }
+  func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?? {
+    try translated {
+      try store.feedSegmentAtHand(
+        after: request.after, through: request.through, excluding: request.replica, after: request.ownThrough,
+        within: request.coverage, maximumBytes: maximumBytes)
+    }
+  }
 
   func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
   {

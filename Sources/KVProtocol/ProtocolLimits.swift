@@ -69,6 +69,8 @@ package enum ProtocolLimits {
 
   /// From the connection's first byte to the end of the handshake, so that idle strangers cost little.
   package static let handshakeTimeout: Duration = .seconds(10)
+  /// Of one connection so many messages are handled before others of its event loop have their turn.
+  package static let messagesPerTurn = 256
   /// From the call to a connected socket.
   package static let connectTimeout: Duration = .seconds(10)
   /// Nothing heard for this long: a ping goes out.

@@ -38,13 +38,14 @@ extension Replicator {
     public var longestRetry = Duration.seconds(60)
     /// Tells when the network may be back: then it is tried at once, once a second at most, beside the waits.
     public var networkMonitor: any NetworkMonitor = SystemNetworkMonitor()
-    /// Told how far a session is, several times a second; must not block.
+    /// Told how far a session is, several times a second. This one, ``caughtUp`` and ``repaired`` are called one after the
+    /// other, on a thread that serves tasks: a session does not wait for them, but for the last to return at its end.
     public var progress: @Sendable (SyncReport) -> Void = { _ in }
     /// Told when ``Replicator/run()`` has to try again: why, and after how long.
     public var retrying: @Sendable (ReplicatorError, Duration) -> Void = { _, _ in }
     /// Told once a session, when hub and store first have nothing left for each other: what the session did so far.
     public var caughtUp: @Sendable (SyncReport) -> Void = { _ in }
-    /// Told what was mended by itself: the hub or the store was restored or copied. Must not block.
+    /// Told what was mended by itself: the hub or the store was restored or copied.
     public var repaired: @Sendable (Repair) -> Void = { _ in }
 
     /// Told in advance when the replica is about to be away for longer than the hub keeps its history, with or without a

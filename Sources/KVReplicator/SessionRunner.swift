@@ -5,7 +5,8 @@
 //   in the order in which the session decided on them.
 // - A message is taken from the connection when the one before has been handled: a hub that sends faster than it is
 //   listened to is stopped by the socket.
-// - The store is never waited for on an event loop or on a thread that serves tasks; a little that is in memory is read there.
+// - Its tasks run on the connection's event loop, so that a change which goes live changes threads as rarely as it can. The
+//   store is never waited for there; a little that is in memory is read there. The program's closures run elsewhere.
 // - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
 // - What the program is told never goes backwards.
 // - Time is kept for the session: ticks for its heartbeat and its watch, and the end of its budget.
@@ -34,9 +35,12 @@ final class SessionRunner: Sendable {
     var isToBeginAgain = false
     var lastProgress = ContinuousClock.now
     var hasCaughtUp = false
-    /// What the program is to be told; one task at a time tells it, so that it hears the latest last.
-    var news: (isDue: Bool, hasCaughtUp: Bool) = (false, false)
-    var isTelling = false
+    /// What follows at once, when the lock is free: on the event loop, where alone it comes about.
+    var due: [Due] = []
+    /// Messages in the outbox, the one that is being sent included.
+    var waitingMessages = 0
+    /// What the program is to be told.
+    var news = News()
     /// What the status board was told last, and when.
     var noted = StatusBoard.Session()
     var lastNote: ContinuousClock.Instant?
@@ -55,6 +59,17 @@ final class SessionRunner: Sendable {
       report.awaitsPull = session.awaitsPull
       return report
     }
+  }
+
+  private struct News {
+    var isDue = false
+    var hasCaughtUp = false
+    var repairs: [Repair] = []
+  }
+
+  private enum Due {
+    case event(ReplicaSession.Event)
+    case readPush(after: Version, maximumBytes: Int)
   }
 
   /// Messages that may wait for the socket. The session keeps far below it with a hub that reads.
@@ -79,9 +94,12 @@ final class SessionRunner: Sendable {
     bufferingPolicy: .bufferingOldest(maximumWaitingMessages))
   /// Ends when everything that the hub said has been handled.
   private let (hearing, hearingEnd) = AsyncStream<Void>.makeStream()
-  private let (work, workEnd) = AsyncStream<ReplicaSession.Action>.makeStream()
+  /// Says that there are news.
+  private let (newsSigns, newsEnd) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+  private let actions: ConnectionTasks
 
-  /// What a session has around it. The closures must not block.
+  /// What a session has around it. `progress`, `caughtUp` and `repaired` are called one after the other, on no event loop; only
+  /// the session's end waits for them.
   struct Surroundings: Sendable {
     var board: StatusBoard
     var control: RunControl
@@ -107,6 +125,7 @@ final class SessionRunner: Sendable {
     self.policy = policy
     self.configuration = configuration
     self.connection = connection
+    actions = ConnectionTasks(of: connection)
     self.surroundings = surroundings
     let local = store.replicaState()
     state = Mutex(
@@ -117,24 +136,20 @@ final class SessionRunner: Sendable {
   /// `CancellationError` when the task was cancelled before the end.
   func run() async throws -> Outcome {
     let contacts = ContactKeeper(store: store) { [weak self] in self?.contact }
-    await withGracefulShutdownHandler {
-      await withDiscardingTaskGroup { group in
-        group.addTask { await self.receive() }
-        group.addTask { await self.transmit() }
-        group.addTask { await self.keepTime() }
-        group.addTask { await self.watchForPause() }
-        group.addTask { await self.watchScopes() }
-        group.addTask { await contacts.run() }
-        if let deadline = surroundings.deadline { group.addTask { await self.watchForEnd(at: deadline) } }
-        handle(.connected)
-        surroundings.catchUps.serve { [weak self] number in self?.handle(.fence(number)) }
-        for await action in work {
-          group.addTask { await self.perform(action) }
+    await withTaskCancellationHandler {
+      await withGracefulShutdownHandler {
+        await withDiscardingTaskGroup { group in
+          group.addTask { await self.tellNews() }
+          group.addTask {
+            await withTaskExecutorPreference(self.connection.executor) { await self.converse(contacts) }
+            self.newsEnd.finish()
+          }
         }
-        group.cancelAll()
+      } onGracefulShutdown: {
+        self.react(to: .stop)
       }
-    } onGracefulShutdown: {
-      self.react(to: .stop)
+    } onCancel: {
+      self.actions.cancel()
     }
     surroundings.catchUps.serve(nil)
     connection.close()
@@ -153,6 +168,23 @@ final class SessionRunner: Sendable {
     return Outcome(report: report, error: error, isToBeginAgain: isToBeginAgain)
   }
 
+  /// On the connection's event loop.
+  private func converse(_ contacts: ContactKeeper) async {
+    await withDiscardingTaskGroup { group in
+      group.addTask { await self.receive() }
+      group.addTask { await self.keepTime() }
+      group.addTask { await self.watchForPause() }
+      group.addTask { await self.watchScopes() }
+      group.addTask { await contacts.run() }
+      if let deadline = surroundings.deadline { group.addTask { await self.watchForEnd(at: deadline) } }
+      handle(.connected)
+      surroundings.catchUps.serve { [weak self] number in self?.handle(.fence(number)) }
+      await transmit()
+      group.cancelAll()
+    }
+    await actions.end()
+  }
+
   /// What the hub promises, and since when that counts; nil: it has not said anything yet.
   private var contact: (HubContact, epoch: Identity)? {
     state.withLock { state in
@@ -168,7 +200,22 @@ final class SessionRunner: Sendable {
 
   private func handle(_ event: ReplicaSession.Event) {
     react(to: event)
-    tell()
+    guard connection.executor.isCurrent else { return }
+    while let due = state.withLock({ $0.due.isEmpty ? nil : $0.due.removeFirst() }) {
+      switch due {
+      case .event(let event): react(to: event)
+      case .readPush(let after, let maximumBytes):
+        do {
+          if let push = try pushes.nextAtHand(after: after) {
+            react(to: .pushRead(push, state: store.replicaState()))
+          } else {
+            start(.readPush(after: after, maximumBytes: maximumBytes))
+          }
+        } catch {
+          react(to: .failed(SessionFailure(error)))
+        }
+      }
+    }
   }
 
   private func react(to event: ReplicaSession.Event) {
@@ -186,11 +233,15 @@ final class SessionRunner: Sendable {
       }
       if !state.hasCaughtUp, state.session.isCaughtUp {
         state.hasCaughtUp = true
-        state.news = (true, true)
+        state.news.isDue = true
+        state.news.hasCaughtUp = true
       } else if now - state.lastProgress >= Self.progressInterval {
         state.news.isDue = true
       }
-      if state.news.isDue { state.lastProgress = now }
+      if state.news.isDue {
+        state.lastProgress = now
+        newsEnd.yield()
+      }
     }
   }
 
@@ -219,30 +270,27 @@ final class SessionRunner: Sendable {
     surroundings.board.note(session)
   }
 
-  /// Tells the program what is due, unless that is being done.
+  /// Tells the program what there is to tell, away from the event loop: it may take its time.
+  private func tellNews() async {
+    for await _ in newsSigns { tell() }
+  }
+
   private func tell() {
-    let isTold = state.withLock { state in
-      defer { state.isTelling = true }
-      return state.isTelling
-    }
-    guard !isTold else { return }
-    while let (report, hasCaughtUp) = nextNews() {
+    while let (news, report) = nextNews() {
+      for repair in news.repairs { surroundings.repaired(repair) }
       surroundings.progress(report)
-      if hasCaughtUp {
+      if news.hasCaughtUp {
         surroundings.caughtUp(report)
         surroundings.board.listeners.tell(.caughtUp(report))
       }
     }
   }
 
-  private func nextNews() -> (SyncReport, hasCaughtUp: Bool)? {
+  private func nextNews() -> (News, SyncReport)? {
     state.withLock { state in
-      guard state.news.isDue else {
-        state.isTelling = false
-        return nil
-      }
-      defer { state.news = (false, false) }
-      return (state.report, state.news.hasCaughtUp)
+      guard state.news.isDue else { return nil }
+      defer { state.news = News() }
+      return (state.news, state.report)
     }
   }
 
@@ -253,13 +301,21 @@ final class SessionRunner: Sendable {
         surroundings.board.listeners.tell(
           .sent(versions: push.segment.after + 1...push.segment.through, changes: sent.localChanges))
       }
+      if state.waitingMessages == 0, connection.sendAtOnce(message) {
+        if case .push(let push) = message { state.due.append(.event(.pushSent(bytes: push.chargedBytes))) }
+        break
+      }
+      state.waitingMessages += 1
       guard case .dropped = outboxEnd.yield(message) else { break }
       // The closed link ends the session.
       state.ending = .success(
         ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
       connection.close()
     case .notify(let notice):
-      if let repair = surroundings.board.tell(notice) { surroundings.repaired(repair) }
+      if let repair = surroundings.board.tell(notice) {
+        state.news.repairs.append(repair)
+        state.news.isDue = true
+      }
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
     case .shipEvery: pushes.shipEvery()
     case .end(let error): state.ending = state.ending ?? .success(error)
@@ -271,19 +327,28 @@ final class SessionRunner: Sendable {
     }
     switch action {
     case .send, .establish, .shipEvery, .notify: break
+    case .readPush(let after, let maximumBytes) where connection.executor.isCurrent:
+      state.due.append(.readPush(after: after, maximumBytes: maximumBytes))
     case .end, .beginAgain, .fail:
       outboxEnd.finish()
-      workEnd.yield(action)
-    default: workEnd.yield(action)
+      start(action)
+    default: start(action)
     }
   }
+
+  private func start(_ action: ReplicaSession.Action) { actions.start { [self] in await perform(action) } }
 
   // MARK: The link
 
   private func receive() async {
     defer { hearingEnd.finish() }
     do {
-      for try await message in connection.messages { handle(.received(message)) }
+      var count = 0
+      for try await message in connection.messages {
+        handle(.received(message))
+        count += 1
+        if count.isMultiple(of: ProtocolLimits.messagesPerTurn) { await connection.executor.yield() }
+      }
       handle(.lost(ReplicatorError(.unreachable, "the hub closed the connection; try again when it is back")))
     } catch {
       handle(
@@ -296,6 +361,7 @@ final class SessionRunner: Sendable {
     do throws(TransportError) {
       for await message in outbox {
         try await connection.send(message)
+        state.withLock { $0.waitingMessages -= 1 }
         if case .push(let push) = message { handle(.pushSent(bytes: push.chargedBytes)) }
       }
       await connection.finish(within: Self.farewell)
@@ -309,7 +375,6 @@ final class SessionRunner: Sendable {
       patience.cancel()
       handle(.lost(ReplicatorError(error)))
     }
-    workEnd.finish()
   }
 
   private func keepTime() async {
@@ -373,11 +438,10 @@ final class SessionRunner: Sendable {
         return .digest(digest, localChanges: counts.0, localBytes: counts.1)
       }
     case .readPush(let after, let maximumBytes):
-      let read = { @Sendable [pushes] in
+      return try await blocking { [pushes] in
         let state = store.replicaState()
-        return ReplicaSession.Event.pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
+        return .pushRead(try pushes.next(after: after, maximumBytes: maximumBytes), state: state)
       }
-      return pushes.isAtHand(after: after) ? try read() : try await blocking(read)
     case .acknowledge(let decision, let epoch):
       let outcome = try await store.acknowledge(
         decision.acknowledgement, digest: decision.digest, localChanges: decision.localChanges,
@@ -410,7 +474,6 @@ final class SessionRunner: Sendable {
       return nil
     }
   }
-
 }
 
 /// Runs what may wait for the disk away from the threads that serve tasks.

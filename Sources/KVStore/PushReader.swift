@@ -87,9 +87,28 @@ package final class PushReader: Sendable {
     }
   }
 
-  /// Whether `next` after that version waits for nothing: it is in memory, and so little is pending that no rows are walked.
-  package func isAtHand(after: Version) -> Bool {
-    store.isAtHand(after: after) && store.replicaState().pendingChanges <= tuning.lookedUpChanges
+  /// As `next` with what is pending, when that is nothing or one small commit, the newest: of that all is current, so no row
+  /// is looked up, and it is in memory. nil: it is not so, and `next` may have to wait for a disk.
+  package func nextAtHand(after: Version) throws -> PushSegment?? {
+    guard let state = store.stateAtHand else { return nil }
+    let start = max(after, state.acknowledged)
+    guard state.hasPending, start < state.version else { return .some(nil) }
+    let mayBeVoid = state.version <= max(state.voidThrough, state.restoreThrough)
+    guard after == start, state.version == start + 1, !mayBeVoid,
+      var stream = store.streamAtHand(after: start, state)
+    else { return nil }
+    var push = PushSegment(
+      segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
+      cursor: state.cursor, localChanges: 0, localBytes: 0)
+    let isLocal = try stream.next(through: state.position) { entry, bytes in
+      state.isLocal(entry.header) && push.append(entry, .all, in: bytes, as: state.incarnation, .max)
+    }
+    if isLocal {
+      push.segment.through = stream.version
+      push.segment.digest = try stream.digest
+    }
+    store.streams.put(stream)
+    return isLocal ? .some(push) : nil
   }
 
   /// Whether the last run was decided by a survey.
@@ -142,7 +161,8 @@ extension CommitLog {
     var push = PushSegment(
       segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
       cursor: state.cursor, localChanges: 0, localBytes: 0)
-    push.segment.records.reserveCapacity(maximumBytes)
+    // A commit of one change has some 100 bytes besides it.
+    push.segment.records.reserveCapacity(min(maximumBytes, state.pendingBytes + 128 * state.pendingChanges))
     var bytesRead = 0
     try withStream(after: start, through: state.position) { stream in
       try stream.pass(through: state.position, to: state.version) { entry, bytes in

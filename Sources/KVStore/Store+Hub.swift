@@ -54,6 +54,31 @@ extension Store {
     let state = state
     let end = min(end ?? state.version, state.version)
     guard after < end else { return nil }
+    return try feedSegment(state, after, end, replica, ownThrough, coverage, maximumBytes) {
+      try withStream(after: after, through: state.position, $0)
+    }
+  }
+
+  /// The same, if it is in memory; nil: it is not, and `feedSegment` may have to wait for a disk.
+  package func feedSegmentAtHand(
+    after: Version, through end: Version? = nil, excluding replica: Identity, after ownThrough: Version = 0,
+    within coverage: Coverage = .all, maximumBytes: Int
+  ) throws -> CommitSegment?? {
+    guard let state = stateAtHand else { return nil }
+    let end = min(end ?? state.version, state.version)
+    guard after < end else { return .some(nil) }
+    guard let stream = streamAtHand(after: after, state) else { return nil }
+    return try feedSegment(state, after, end, replica, ownThrough, coverage, maximumBytes) { read in
+      var stream = stream
+      try read(&stream)
+      streams.put(stream)
+    }
+  }
+
+  private func feedSegment(
+    _ state: StoreState, _ after: Version, _ end: Version, _ replica: Identity, _ ownThrough: Version,
+    _ coverage: Coverage, _ maximumBytes: Int, with lend: ((inout CommitStream) throws -> Void) throws -> Void
+  ) throws -> CommitSegment {
     var feed = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)
     guard !coverage.isEmpty || end < state.version else {
       // Nothing of it is wanted, and the log need not have it.
@@ -62,7 +87,7 @@ extension Store {
       return feed
     }
     try published {
-      try withStream(after: after, through: state.position) { stream in
+      try lend { stream in
         try stream.pass(through: state.position, to: end) { entry, bytes in
           let header = entry.header
           // What others brought back of the replica's, it may not know that the hub has.

@@ -183,7 +183,9 @@ extension Store.Backing {
 }
 
 /// Runs blocking work away from the threads that serve tasks.
-func onBlockingThread<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
+package func onBlockingThread<Result: Sendable>(
+  _ work: @escaping @Sendable () throws -> Result
+) async throws -> Result {
   try await withCheckedThrowingContinuation { continuation in
     BlockingWork.queue.async { continuation.resume(with: Swift.Result(catching: work)) }
   }

@@ -141,6 +141,9 @@ package enum StoreLimits {
   static let lookedAtPerRow = 16
   /// What was written last lies in memory: a reader that is so far behind, or less, reads it without leaving its thread.
   static let recentLogBytes = 256 << 10
+  /// Of that, what a session reads on its event loop, where others wait meanwhile: some hundred changes, a fraction of a
+  /// millisecond.
+  static let atHandLogBytes = 16 << 10
 
   /// Commits whose marks are held while a hub that was restored is brought up to date: some 20 MB.
   static let commitMarks = 1 << 20

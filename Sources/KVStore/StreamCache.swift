@@ -1,7 +1,7 @@
 // Log streams between two calls: the next call of the same peer goes on where its last one ended, without searching the
 // segment for the place.
 
-package import KVLog
+import KVLog
 import Synchronization
 
 final class StreamCache: Sendable {
@@ -13,12 +13,6 @@ final class StreamCache: Sendable {
       guard let index = streams.lastIndex(where: { $0.version == version }) else { return nil }
       return streams.remove(at: index)
     }
-  }
-
-  /// How much of the log lies between a stream that stands behind `version` and `limit`; nil when there is none, or when that
-  /// is in another segment.
-  func distance(after version: Version, to limit: LogPosition) -> UInt64? {
-    streams.withLock { streams in streams.last { $0.version == version }?.distance(to: limit) }
   }
 
   /// Keeps the stream; the one that was not used for longest makes room.
@@ -33,16 +27,20 @@ final class StreamCache: Sendable {
 }
 
 extension Store {
-  /// Whether what was written after `version` is little, durable and in memory, and a reader stands there: reading it takes a
-  /// thread no longer than handing that to another one.
-  package func isAtHand(after version: Version) -> Bool {
-    let state = state
-    guard let durable = try? durableVersion, durable >= state.version,
-      let distance = streams.distance(after: version, to: state.position)
-    else {
-      return false
-    }
-    return distance <= StoreLimits.recentLogBytes
+  /// What this process knows to be published, if that is durable: nothing is waited for, and nobody asked.
+  var stateAtHand: StoreState? {
+    guard case .writable(let core)? = try? backing() else { return nil }
+    let state = core.publication.state
+    return core.memory.durableVersion >= state.version ? state : nil
+  }
+
+  /// A stream behind `version`, if there is one and little of the log lies before it: what it reads is in memory, and takes a
+  /// thread no longer than handing that to another one. It is the caller's, who puts it back.
+  func streamAtHand(after version: Version, _ state: StoreState) -> CommitStream? {
+    guard let stream = streams.take(after: version) else { return nil }
+    if let distance = stream.distance(to: state.position), distance <= StoreLimits.atHandLogBytes { return stream }
+    streams.put(stream)
+    return nil
   }
 
   /// Runs `body` with a stream that stands behind `version`.

@@ -24,6 +24,9 @@ package final class Connection: Sendable {
   /// What the other side sends. It has one reader.
   package let messages: InboundMessages
 
+  /// Runs tasks where messages arrive and leave. They must wait for nothing but other tasks.
+  package let executor: EventLoopExecutor
+
   private let channel: any Channel
   private let link: LinkState
   private let gate: SendGate
@@ -33,6 +36,7 @@ package final class Connection: Sendable {
     over channel: any Channel, isWelcomed: Bool, staging: ByteBudget?, onActive: (@Sendable (Connection) -> Void)? = nil
   ) throws {
     self.channel = channel
+    executor = EventLoopExecutor(channel.eventLoop)
     link = LinkState(isWelcomed: isWelcomed, frameBytes: ProtocolLimits.maximumFrameBytes)
     gate = SendGate()
     remoteAddress =
@@ -67,20 +71,28 @@ package final class Connection: Sendable {
       throw .unreachable(host: host, port: port, reason: "a port is 1 to 65535")
     }
     let security = try await ClientSecurity(tls, host: host, allowsPlaintext: allowsPlaintext)
-    if security.isRefused(try? SocketAddress(ipAddress: host, port: port)) {
+    let literal = try? SocketAddress(ipAddress: host, port: port)
+    if security.isRefused(literal) {
       throw .plaintextRefused(host: host, port: port)
     }
     do {
       let deadline = NIODeadline.now() + TimeAmount(timeout)
-      let (connection, handshake) = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+      let bootstrap = ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
         .connectTimeout(TimeAmount(timeout))
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         .channelOption(.recvAllocator, value: Connection.receiveAllocator)
-        .connect(host: host, port: port) { channel in
-          channel.eventLoop.makeCompletedFuture {
-            let handshake = try security.secure(channel)
-            return (try Connection(over: channel, isWelcomed: true, staging: nil), handshake)
-          }
+      @Sendable func takeOver(_ channel: any Channel) -> EventLoopFuture<(Connection, TLSHandshake?)> {
+        channel.eventLoop.makeCompletedFuture {
+          let handshake = try security.secure(channel)
+          return (try Connection(over: channel, isWelcomed: true, staging: nil), handshake)
+        }
+      }
+      // To look an address up needs a thread of its own, which a busy machine may not have for long.
+      let (connection, handshake) =
+        if let literal {
+          try await bootstrap.connect(to: literal, channelInitializer: takeOver)
+        } else {
+          try await bootstrap.connect(host: host, port: port, channelInitializer: takeOver)
         }
       // A name tells where it leads only now.
       if security.isRefused(connection.channel.remoteAddress) {
@@ -115,9 +127,28 @@ package final class Connection: Sendable {
         if index > 0 { close() }
         throw error
       }
-      let frame = encoded.frame(fragment, allocator: channel.allocator)
-      channel.writeAndFlush(frame).whenComplete { [gate] _ in gate.sent(bytes) }
+      write(encoded, fragment)
     }
+  }
+
+  /// Sends a message that fits in one frame, if the caller is on the connection's executor and nothing waits before it: false
+  /// otherwise.
+  package func sendAtOnce(_ message: Message) -> Bool {
+    guard executor.isCurrent else { return false }
+    let encoded = message.encoded()
+    guard encoded.byteCount <= link.outboundFrameBytes,
+      gate.enterAtOnce(FrameHeader.byteCount + encoded.byteCount)
+    else { return false }
+    write(encoded, 0..<encoded.byteCount)
+    gate.leave()
+    return true
+  }
+
+  /// What the gate has let in.
+  private func write(_ message: EncodedMessage, _ fragment: Range<Int>) {
+    let bytes = FrameHeader.byteCount + fragment.count
+    channel.writeAndFlush(message.frame(fragment, allocator: channel.allocator))
+      .whenComplete { [gate] _ in gate.sent(bytes) }
   }
 
   /// The handshake is over: frames of session size and of every kind are taken from now on, and frames to the other

@@ -19,7 +19,7 @@ package struct InboundMessages: AsyncSequence, Sendable {
     var base: InboundProducer.AsyncIterator
 
     package mutating func next() async throws -> Message? {
-      // NIO's iterator runs elsewhere than its caller, who waits for it and so has it to itself all the same.
+      // NIO's iterator may run elsewhere than its caller, who waits for it and so has it to itself all the same.
       nonisolated(unsafe) let base = base
       do {
         return try await unsafe base.next()

@@ -43,6 +43,11 @@ final class SendGate: Sendable {
       }
     }
 
+    mutating func add(_ bytes: Int) {
+      if unsentBytes == 0 { lastTaken = .now() }
+      unsentBytes += bytes
+    }
+
     mutating func grantWaiting() {
       guard !waiters.isEmpty else { return }
       var left: [Waiter] = []
@@ -60,6 +65,17 @@ final class SendGate: Sendable {
     try await wait(for: .turn)
   }
 
+  /// The turn and the room for `bytes`, if nobody waits and everything before is with the kernel. Who gets them calls `leave`
+  /// and `sent` all the same.
+  func enterAtOnce(_ bytes: Int) -> Bool {
+    state.withLock { state in
+      guard state.failure == nil, state.waiters.isEmpty, state.unsentBytes == 0, state.grant(.turn)
+      else { return false }
+      state.add(bytes)
+      return true
+    }
+  }
+
   func leave() {
     state.withLock { state in
       state.isTaken = false
@@ -72,10 +88,7 @@ final class SendGate: Sendable {
     if state.withLock({ $0.unsentBytes }) >= ProtocolLimits.outboundHighBytes {
       try await wait(for: .room(ProtocolLimits.outboundLowBytes))
     }
-    state.withLock { state in
-      if state.unsentBytes == 0 { state.lastTaken = .now() }
-      state.unsentBytes += bytes
-    }
+    state.withLock { $0.add(bytes) }
   }
 
   func sent(_ bytes: Int) {

@@ -182,7 +182,7 @@ private struct HesitantSpace: HubSpace {
     try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
   }
 
-  func isAtHand(after version: Version) -> Bool { false }
+  func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?? { nil }
 
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     try space.feed(request, maximumBytes: maximumBytes)

@@ -92,7 +92,7 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     throw HubStorageError.failed("everything is fed here, and nothing loaded")
   }
 
-  func isAtHand(after version: Version) -> Bool { true }
+  func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?? { nil }
 
   func feed(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment? {
     let version = request.after
