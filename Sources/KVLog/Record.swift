@@ -57,6 +57,9 @@ package struct RecordCursor {
     end = range.upperBound
   }
 
+  /// Bytes of the records that are left.
+  package var remainingBytes: Int { max(0, end - offset) }
+
   /// Over all of `bytes`.
   @inlinable
   package init(over bytes: RawSpan) {

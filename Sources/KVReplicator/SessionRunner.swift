@@ -6,7 +6,7 @@
 // - A message is taken from the connection when the one before has been handled: a hub that sends faster than it is
 //   listened to is stopped by the socket.
 // - Its tasks run on the connection's event loop, so that a change which goes live changes threads as rarely as it can. The
-//   store is never waited for there; a little that is in memory is read there. The program's closures run elsewhere.
+//   store's disk is never waited for there; a little that is in memory is read there. The program's closures run elsewhere.
 // - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
 // - What the program is told never goes backwards.
 // - Time is kept for the session: ticks for its heartbeat and its watch, and the end of its budget.
@@ -206,8 +206,8 @@ final class SessionRunner: Sendable {
       case .event(let event): react(to: event)
       case .readPush(let after, let maximumBytes):
         do {
-          if let push = try pushes.nextAtHand(after: after) {
-            react(to: .pushRead(push, state: store.replicaState()))
+          if let (push, state) = try pushes.nextAtHand(after: after) {
+            react(to: .pushRead(push, state: state))
           } else {
             start(.readPush(after: after, maximumBytes: maximumBytes))
           }

@@ -52,9 +52,11 @@ struct CommitStream: Sendable {
   /// Where the next block is expected.
   var position: LogPosition { reader.position }
 
-  /// How much of the segment lies between that and `limit`; nil when that is another segment.
+  /// How much there is to read before `limit`: what is left of the block that the reader has come to, and the segment from
+  /// there on. nil when the limit lies in another segment, or before that block's end.
   func distance(to limit: LogPosition) -> UInt64? {
-    position.segment == limit.segment ? limit.offset &- position.offset : nil
+    guard position.segment == limit.segment, position.offset <= limit.offset else { return nil }
+    return limit.offset - position.offset + UInt64(cursor.remainingBytes)
   }
 
   private init(_ reader: LogReader) {

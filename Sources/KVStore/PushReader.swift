@@ -88,11 +88,12 @@ package final class PushReader: Sendable {
   }
 
   /// As `next` with what is pending, when that is nothing or one small commit, the newest: of that all is current, so no row
-  /// is looked up, and it is in memory. nil: it is not so, and `next` may have to wait for a disk.
-  package func nextAtHand(after: Version) throws -> PushSegment?? {
+  /// is looked up, and it is in memory. With the state that it is of, which may be behind what other processes have published.
+  /// nil: it is not so, and `next` may have to wait for a disk.
+  package func nextAtHand(after: Version) throws -> (push: PushSegment?, state: ReplicaState)? {
     guard let state = store.stateAtHand else { return nil }
     let start = max(after, state.acknowledged)
-    guard state.hasPending, start < state.version else { return .some(nil) }
+    guard state.hasPending, start < state.version else { return (nil, ReplicaState(state)) }
     let mayBeVoid = state.version <= max(state.voidThrough, state.restoreThrough)
     guard after == start, state.version == start + 1, !mayBeVoid,
       var stream = store.streamAtHand(after: start, state)
@@ -100,15 +101,18 @@ package final class PushReader: Sendable {
     var push = PushSegment(
       segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
       cursor: state.cursor, localChanges: 0, localBytes: 0)
-    let isLocal = try stream.next(through: state.position) { entry, bytes in
-      state.isLocal(entry.header) && push.append(entry, .all, in: bytes, as: state.incarnation, .max)
-    }
-    if isLocal {
-      push.segment.through = stream.version
-      push.segment.digest = try stream.digest
+    let isLocal = try store.published {
+      let isLocal = try stream.next(through: state.position) { entry, bytes in
+        state.isLocal(entry.header) && push.append(entry, .all, in: bytes, as: state.incarnation, .max)
+      }
+      if isLocal {
+        push.segment.through = stream.version
+        push.segment.digest = try stream.digest
+      }
+      return isLocal
     }
     store.streams.put(stream)
-    return isLocal ? .some(push) : nil
+    return isLocal ? (push, ReplicaState(state)) : nil
   }
 
   /// Whether the last run was decided by a survey.

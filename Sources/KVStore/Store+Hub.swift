@@ -67,12 +67,10 @@ extension Store {
     guard let state = stateAtHand else { return nil }
     let end = min(end ?? state.version, state.version)
     guard after < end else { return .some(nil) }
-    guard let stream = streamAtHand(after: after, state) else { return nil }
-    return try feedSegment(state, after, end, replica, ownThrough, coverage, maximumBytes) { read in
-      var stream = stream
-      try read(&stream)
-      streams.put(stream)
-    }
+    guard var stream = streamAtHand(after: after, state) else { return nil }
+    let feed = try feedSegment(state, after, end, replica, ownThrough, coverage, maximumBytes) { try $0(&stream) }
+    streams.put(stream)
+    return feed
   }
 
   private func feedSegment(

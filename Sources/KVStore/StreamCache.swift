@@ -27,7 +27,7 @@ final class StreamCache: Sendable {
 }
 
 extension Store {
-  /// What this process knows to be published, if that is durable: nothing is waited for, and nobody asked.
+  /// What this process knows to be published, if that is durable: nothing is waited for, and no other process asked.
   var stateAtHand: StoreState? {
     guard case .writable(let core)? = try? backing() else { return nil }
     let state = core.publication.state

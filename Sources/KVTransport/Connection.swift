@@ -134,7 +134,7 @@ package final class Connection: Sendable {
   /// Sends a message that fits in one frame, if the caller is on the connection's executor and nothing waits before it: false
   /// otherwise.
   package func sendAtOnce(_ message: Message) -> Bool {
-    guard executor.isCurrent else { return false }
+    guard executor.isCurrent, gate.isIdle else { return false }
     let encoded = message.encoded()
     guard encoded.byteCount <= link.outboundFrameBytes,
       gate.enterAtOnce(FrameHeader.byteCount + encoded.byteCount)

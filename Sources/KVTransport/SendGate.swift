@@ -99,6 +99,9 @@ final class SendGate: Sendable {
     }
   }
 
+  /// Whether nobody waits, nobody has the turn, and the kernel has everything.
+  var isIdle: Bool { state.withLock { $0.unsentBytes == 0 && !$0.isTaken && $0.waiters.isEmpty && $0.failure == nil } }
+
   /// For how long the kernel has taken none of the frames that wait.
   var unsentTime: Duration {
     state.withLock { $0.unsentBytes > 0 ? .nanoseconds((.now() - $0.lastTaken).nanoseconds) : .zero }
