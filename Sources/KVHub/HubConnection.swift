@@ -20,8 +20,6 @@ final class HubConnection: Sendable {
     var session: HubSession
     /// What follows at once, when the lock is free: on the event loop, where alone it comes about.
     var due: [Due] = []
-    /// Messages in the outbox, the one that is being sent included.
-    var waitingMessages = 0
   }
 
   private enum Due {
@@ -29,8 +27,6 @@ final class HubConnection: Sendable {
     case read(FeedRequest, maximumBytes: Int)
   }
 
-  /// Messages that may wait for the socket. The session keeps far below it with a replica that reads.
-  private static let maximumWaitingMessages = 1_024
   /// How long the last words may take.
   static let farewell = Duration.seconds(5)
 
@@ -46,8 +42,7 @@ final class HubConnection: Sendable {
   private let began = ContinuousClock.now
   /// What is reserved for this connection in the hub's budgets.
   private let reserved = Mutex((windows: 0, staging: 0))
-  private let outbox: AsyncStream<Message>
-  private let outboxEnd: AsyncStream<Message>.Continuation
+  private let outbox: Outbox
   private let actions: ConnectionTasks
 
   init(_ connection: Connection, hub: HubContext) {
@@ -57,7 +52,7 @@ final class HubConnection: Sendable {
     logger[metadataKey: "remote"] = "\(connection.remoteAddress)"
     self.logger = logger
     state = Mutex(State(session: HubSession(hub.configuration)))
-    (outbox, outboxEnd) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.maximumWaitingMessages))
+    outbox = Outbox(of: connection)
     actions = ConnectionTasks(of: connection)
   }
 
@@ -127,7 +122,7 @@ final class HubConnection: Sendable {
   /// Ends it without a word.
   func abort() {
     connection.close()
-    outboxEnd.finish()
+    outbox.finish()
   }
 
   private func dispatch(_ action: HubSession.Action, _ state: inout State) {
@@ -137,12 +132,10 @@ final class HubConnection: Sendable {
         logger.notice(
           "session refused", metadata: ["code": "\(refusal.code.rawValue)", "reason": "\(refusal.message)"])
       }
-      if state.waitingMessages == 0, connection.sendAtOnce(message) {
-        if let sent = Self.sent(message) { state.due.append(.event(sent)) }
-        break
-      }
-      state.waitingMessages += 1
-      if case .dropped = outboxEnd.yield(message) {
+      switch outbox.post(message) {
+      case .sent: if let sent = Self.sent(message) { state.due.append(.event(sent)) }
+      case .waiting: break
+      case .dropped:
         logger.notice("connection dropped: the replica does not read")
         abort()
       }
@@ -156,7 +149,7 @@ final class HubConnection: Sendable {
       admissions.began()
       start(action)
     case .close:
-      outboxEnd.finish()
+      outbox.finish()
       start(action)
     }
   }
@@ -174,11 +167,8 @@ final class HubConnection: Sendable {
 
   private func receive() async {
     do {
-      var count = 0
       for try await message in connection.messages {
         if reserve(message) { handle(.received(message)) } else { handle(.broken(.stagingFull)) }
-        count += 1
-        if count.isMultiple(of: ProtocolLimits.messagesPerTurn) { await connection.executor.yield() }
       }
       handle(.closed)
     } catch TransportError.protocolBroken(let error) {
@@ -221,9 +211,7 @@ final class HubConnection: Sendable {
   /// Sends what waits, until the session has ended and everything is out.
   private func transmit() async {
     do throws(TransportError) {
-      for await message in outbox {
-        try await connection.send(message)
-        state.withLock { $0.waitingMessages -= 1 }
+      try await outbox.run { message in
         if let sent = Self.sent(message) { handle(sent) }
       }
       await connection.finish()

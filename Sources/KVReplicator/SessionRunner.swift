@@ -8,7 +8,6 @@
 // - Its tasks run on the connection's event loop, so that a change which goes live changes threads as rarely as it can. The
 //   store's disk is never waited for there; a little that is in memory is read there. The program's closures run elsewhere.
 // - Messages that wait for the socket are bounded in number; pushes among them, by the session, in bytes.
-// - What the program is told never goes backwards.
 // - Time is kept for the session: ticks for its heartbeat and its watch, and the end of its budget.
 // - When `run` returns, the connection is closed and nothing of the session is under way any more.
 
@@ -33,14 +32,8 @@ final class SessionRunner: Sendable {
     var session: ReplicaSession
     var ending: Result<ReplicatorError?, any Error>?
     var isToBeginAgain = false
-    var lastProgress = ContinuousClock.now
-    var hasCaughtUp = false
     /// What follows at once, when the lock is free: on the event loop, where alone it comes about.
     var due: [Due] = []
-    /// Messages in the outbox, the one that is being sent included.
-    var waitingMessages = 0
-    /// What the program is to be told.
-    var news = News()
     /// What the status board was told last, and when.
     var noted = StatusBoard.Session()
     var lastNote: ContinuousClock.Instant?
@@ -61,22 +54,13 @@ final class SessionRunner: Sendable {
     }
   }
 
-  private struct News {
-    var isDue = false
-    var hasCaughtUp = false
-    var repairs: [Repair] = []
-  }
-
   private enum Due {
     case event(ReplicaSession.Event)
     case readPush(after: Version, maximumBytes: Int)
   }
 
-  /// Messages that may wait for the socket. The session keeps far below it with a hub that reads.
-  private static let maximumWaitingMessages = 1_024
-
-  /// How often the program is told how far the session is.
-  private static let progressInterval = Duration.milliseconds(100)
+  /// How often it is noted how far the session is.
+  static let progressInterval = Duration.milliseconds(100)
   /// How soon other scopes are noticed.
   private static let scopesInterval = Duration.milliseconds(500)
   /// How long the last words may take.
@@ -90,12 +74,10 @@ final class SessionRunner: Sendable {
   private let surroundings: Surroundings
   private let began = ContinuousClock.now
   private let state: Mutex<State>
-  private let (outbox, outboxEnd) = AsyncStream<Message>.makeStream(
-    bufferingPolicy: .bufferingOldest(maximumWaitingMessages))
+  private let outbox: Outbox
   /// Ends when everything that the hub said has been handled.
   private let (hearing, hearingEnd) = AsyncStream<Void>.makeStream()
-  /// Says that there are news.
-  private let (newsSigns, newsEnd) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+  private let news: SessionNews
   private let actions: ConnectionTasks
 
   /// What a session has around it. `progress`, `caughtUp` and `repaired` are called one after the other, on no event loop; only
@@ -126,6 +108,8 @@ final class SessionRunner: Sendable {
     self.configuration = configuration
     self.connection = connection
     actions = ConnectionTasks(of: connection)
+    outbox = Outbox(of: connection)
+    news = SessionNews(surroundings)
     self.surroundings = surroundings
     let local = store.replicaState()
     state = Mutex(
@@ -139,10 +123,10 @@ final class SessionRunner: Sendable {
     await withTaskCancellationHandler {
       await withGracefulShutdownHandler {
         await withDiscardingTaskGroup { group in
-          group.addTask { await self.tellNews() }
+          group.addTask { await self.news.run { self.report } }
           group.addTask {
             await withTaskExecutorPreference(self.connection.executor) { await self.converse(contacts) }
-            self.newsEnd.finish()
+            self.news.finish()
           }
         }
       } onGracefulShutdown: {
@@ -157,10 +141,9 @@ final class SessionRunner: Sendable {
     let left = store.replicaState()
     let (ending, report, isToBeginAgain) = state.withLock { state in
       state.session.state = left
-      state.news.isDue = true
       return (state.ending, state.report, state.isToBeginAgain)
     }
-    tell()
+    news.tell(last: report)
     guard let ending else { throw CancellationError() }
     let error = try ending.get()
     // A link that was closed by the cancellation is no failure of the link.
@@ -231,19 +214,12 @@ final class SessionRunner: Sendable {
         let clock = surroundings.clock()
         state.levelTime = clock - min(silence, clock)
       }
-      if !state.hasCaughtUp, state.session.isCaughtUp {
-        state.hasCaughtUp = true
-        state.news.isDue = true
-        state.news.hasCaughtUp = true
-      } else if now - state.lastProgress >= Self.progressInterval {
-        state.news.isDue = true
-      }
-      if state.news.isDue {
-        state.lastProgress = now
-        newsEnd.yield()
-      }
+      news.went(isCaughtUp: state.session.isCaughtUp, at: now)
     }
   }
+
+  /// How far the session is.
+  private var report: SyncReport { state.withLock { $0.report } }
 
   /// Tells whoever listens what has changed for the better.
   private func announce(since before: ReplicaSession.Marks, _ session: ReplicaSession) {
@@ -270,30 +246,6 @@ final class SessionRunner: Sendable {
     surroundings.board.note(session)
   }
 
-  /// Tells the program what there is to tell, away from the event loop: it may take its time.
-  private func tellNews() async {
-    for await _ in newsSigns { tell() }
-  }
-
-  private func tell() {
-    while let (news, report) = nextNews() {
-      for repair in news.repairs { surroundings.repaired(repair) }
-      surroundings.progress(report)
-      if news.hasCaughtUp {
-        surroundings.caughtUp(report)
-        surroundings.board.listeners.tell(.caughtUp(report))
-      }
-    }
-  }
-
-  private func nextNews() -> (News, SyncReport)? {
-    state.withLock { state in
-      guard state.news.isDue else { return nil }
-      defer { state.news = News() }
-      return (state.news, state.report)
-    }
-  }
-
   private func dispatch(_ action: ReplicaSession.Action, _ state: inout State) {
     switch action {
     case .send(let message):
@@ -301,21 +253,17 @@ final class SessionRunner: Sendable {
         surroundings.board.listeners.tell(
           .sent(versions: push.segment.after + 1...push.segment.through, changes: sent.localChanges))
       }
-      if state.waitingMessages == 0, connection.sendAtOnce(message) {
-        if case .push(let push) = message { state.due.append(.event(.pushSent(bytes: push.chargedBytes))) }
-        break
+      switch outbox.post(message) {
+      case .sent: if let sent = Self.sent(message) { state.due.append(.event(sent)) }
+      case .waiting: break
+      case .dropped:
+        // The closed link ends the session.
+        state.ending = .success(
+          ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
+        connection.close()
       }
-      state.waitingMessages += 1
-      guard case .dropped = outboxEnd.yield(message) else { break }
-      // The closed link ends the session.
-      state.ending = .success(
-        ReplicatorError(.unreachable, "the hub reads nothing of what it is sent; try again later"))
-      connection.close()
     case .notify(let notice):
-      if let repair = surroundings.board.tell(notice) {
-        state.news.repairs.append(repair)
-        state.news.isDue = true
-      }
+      if let repair = surroundings.board.tell(notice) { news.mended(repair) }
     case .establish(let bytes): connection.establish(outboundFrameBytes: bytes)
     case .shipEvery: pushes.shipEvery()
     case .end(let error): state.ending = state.ending ?? .success(error)
@@ -330,7 +278,7 @@ final class SessionRunner: Sendable {
     case .readPush(let after, let maximumBytes) where connection.executor.isCurrent:
       state.due.append(.readPush(after: after, maximumBytes: maximumBytes))
     case .end, .beginAgain, .fail:
-      outboxEnd.finish()
+      outbox.finish()
       start(action)
     default: start(action)
     }
@@ -343,12 +291,7 @@ final class SessionRunner: Sendable {
   private func receive() async {
     defer { hearingEnd.finish() }
     do {
-      var count = 0
-      for try await message in connection.messages {
-        handle(.received(message))
-        count += 1
-        if count.isMultiple(of: ProtocolLimits.messagesPerTurn) { await connection.executor.yield() }
-      }
+      for try await message in connection.messages { handle(.received(message)) }
       handle(.lost(ReplicatorError(.unreachable, "the hub closed the connection; try again when it is back")))
     } catch {
       handle(
@@ -359,10 +302,8 @@ final class SessionRunner: Sendable {
   /// Sends what the session says, to its last words; then nothing is left to do.
   private func transmit() async {
     do throws(TransportError) {
-      for await message in outbox {
-        try await connection.send(message)
-        state.withLock { $0.waitingMessages -= 1 }
-        if case .push(let push) = message { handle(.pushSent(bytes: push.chargedBytes)) }
+      try await outbox.run { message in
+        if let sent = Self.sent(message) { handle(sent) }
       }
       await connection.finish(within: Self.farewell)
     } catch {
@@ -375,6 +316,11 @@ final class SessionRunner: Sendable {
       patience.cancel()
       handle(.lost(ReplicatorError(error)))
     }
+  }
+
+  /// What the session is told when the message is on its way.
+  private static func sent(_ message: Message) -> ReplicaSession.Event? {
+    if case .push(let push) = message { .pushSent(bytes: push.chargedBytes) } else { nil }
   }
 
   private func keepTime() async {

@@ -48,7 +48,7 @@ package final class Connection: Sendable {
     let activation = Activation()
     let handler = InboundHandler(
       gate: gate, link: link, remoteAddress: remoteAddress, onActive: onActive.map { _ in activation.fire })
-    messages = InboundMessages(base: handler.makeSequence(on: channel.eventLoop))
+    messages = InboundMessages(base: handler.makeSequence(on: channel.eventLoop), executor: executor)
     if let onActive {
       activation.action = { [self] in onActive(self) }
     }
@@ -133,7 +133,7 @@ package final class Connection: Sendable {
 
   /// Sends a message that fits in one frame, if the caller is on the connection's executor and nothing waits before it: false
   /// otherwise.
-  package func sendAtOnce(_ message: Message) -> Bool {
+  func sendAtOnce(_ message: Message) -> Bool {
     guard executor.isCurrent, gate.isIdle else { return false }
     let encoded = message.encoded()
     guard encoded.byteCount <= link.outboundFrameBytes,
