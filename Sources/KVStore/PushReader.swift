@@ -98,9 +98,7 @@ package final class PushReader: Sendable {
     guard after == start, state.version == start + 1, !mayBeVoid,
       var stream = store.streamAtHand(after: start, state)
     else { return nil }
-    var push = PushSegment(
-      segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
-      cursor: state.cursor, localChanges: 0, localBytes: 0)
+    var push = PushSegment(after: after, through: start, state)
     let isLocal = try store.published {
       let isLocal = try stream.next(through: state.position) { entry, bytes in
         state.isLocal(entry.header) && push.append(entry, .all, in: bytes, as: state.incarnation, .max)
@@ -162,9 +160,7 @@ extension CommitLog {
   ) throws -> PushSegment? {
     let start = max(after, state.acknowledged)
     guard state.hasPending, start < state.version else { return nil }
-    var push = PushSegment(
-      segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
-      cursor: state.cursor, localChanges: 0, localBytes: 0)
+    var push = PushSegment(after: after, through: start, state)
     // A commit of one change has some 100 bytes besides it.
     push.segment.records.reserveCapacity(min(maximumBytes, state.pendingBytes + 128 * state.pendingChanges))
     var bytesRead = 0
@@ -258,6 +254,13 @@ final class CommitScreen<Rows: RowLookup> {
 }
 
 extension PushSegment {
+  /// Of what is pending in that state, nothing yet.
+  fileprivate init(after: Version, through start: Version, _ state: StoreState) {
+    self.init(
+      segment: CommitSegment(after: after, through: start, digest: .zero, records: [], changeCount: 0),
+      cursor: state.cursor, localChanges: 0, localBytes: 0)
+  }
+
   /// Takes a local commit in, or what is kept of it; false when it does not fit behind what is there. What a former
   /// incarnation wrote is pushed as of the present one: under the former one the hub has other commits.
   fileprivate mutating func append(

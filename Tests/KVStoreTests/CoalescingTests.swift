@@ -2,6 +2,7 @@
 
 import Foundation
 import KVLog
+import Synchronization
 import TestSupport
 import Testing
 
@@ -217,6 +218,31 @@ import Testing
     tuning.surveyedRowsPerChange = 0
     let inLargeStore = PushReader(store, history: .latest, tuning: tuning)
     #expect(try inLargeStore.next(after: 0, maximumBytes: 1) == first && !inLargeStore.isSurveying)
+  }
+
+  @Test("What is left of a block that has been loaded is not at hand when it is large")
+  func restOfBlock() async throws {
+    let files = FaultyFileSystem()
+    var options = Store.Options()
+    options.fileSystem = files
+    let store = try await Store.open(at: scratch.path("store"), options: options)
+    // While the first is being synchronised the others come, and share a block.
+    files.slowness.store(300, ordering: .relaxed)
+    try await withThrowingTaskGroup { group in
+      for (key, bytes) in [("a", 1), ("b", 1), ("c", 2 * StoreLimits.atHandLogBytes)] {
+        group.addTask { try await store.put([UInt8](repeating: 7, count: bytes), for: key) }
+        try await Task.sleep(for: .milliseconds(30))
+      }
+      try await group.waitForAll()
+    }
+    let reader = PushReader(store, history: .latest)
+    for version in 0..<Version(2) {
+      #expect(try reader.next(after: version, maximumBytes: 1)?.segment.through == version + 1)
+    }
+    #expect(try reader.nextAtHand(after: 2) == nil)
+    #expect(try store.feedSegmentAtHand(after: 2, excluding: .zero, maximumBytes: 1) == nil)
+    #expect(try reader.next(after: 2, maximumBytes: 1)?.segment.through == 3)
+    try await store.close()
   }
 
   @Test("One small, durable commit at the head is read in place, as otherwise; nothing else is")
