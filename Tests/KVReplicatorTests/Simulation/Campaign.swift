@@ -13,6 +13,9 @@ final class Campaign: Sendable {
     var failures: [(seed: UInt64, reason: String)] = []
   }
 
+  /// Long campaigns say how far they are.
+  private static let seedsBetweenReports = 50_000
+
   private let seeds: [UInt64]
   private let bug: DeliberateBug?
   private let stopsAtFailure: Bool
@@ -59,8 +62,17 @@ final class Campaign: Sendable {
         result.events += simulation.events
         result.counts.add(simulation.counts)
         if let reason { result.failures.append((seeds[index], reason)) }
+        if result.seeds.isMultiple(of: Self.seedsBetweenReports), result.seeds < seeds.count {
+          Self.say("\(result.seeds) of \(seeds.count) seeds, \(result.failures.count) failures")
+        }
       }
+      if let reason, bug == nil { Self.say("KVSYNC_SEED=\(seeds[index]): \(reason)") }
       if reason != nil, stopsAtFailure { return }
     }
+  }
+
+  /// At once, even into a file.
+  private static func say(_ line: String) {
+    FileHandle.standardOutput.write(Data("\(line)\n".utf8))
   }
 }

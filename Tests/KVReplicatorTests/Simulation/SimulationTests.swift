@@ -21,7 +21,6 @@ import Testing
     }
     print("\(result.seeds) seeds, \(result.events) events, \(result.failures.count) failures")
     for path in RarePath.allCases { print("  \(result.counts[path])\t\(path.rawValue)") }
-    for (seed, reason) in result.failures { print("  seed \(seed): \(reason)") }
     // What a run of a few seeds does not meet says nothing.
     guard result.seeds >= 20_000 else { return }
     #expect(result.counts.missing.isEmpty, "never occurred: \(result.counts.missing.map(\.rawValue))")
