@@ -77,7 +77,7 @@ let package = Package(
     .systemLibrary(name: "CPlatform"),
 
     target("LMDB", ["CLMDB"]),
-    target("KVLog", ["CXXHash"]),
+    target("KVLog", ["CPlatform", "CXXHash"]),
     target("KVStore", ["KVLog", "LMDB", "CPlatform", "CXXHash"]),
     target("KVProtocol", ["KVLog"]),
     target("KVTransport", ["KVProtocol", nio("NIOCore"), nio("NIOPosix"), nio("NIOTLS"), tls]),

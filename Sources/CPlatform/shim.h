@@ -40,6 +40,14 @@ static inline void shared_sleep(uint32_t *word, uint32_t expected, uint64_t mill
 }
 static inline void shared_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, 0, 0, 0); }
 
+/* Has the device begin with what is written of a file's range, and waits for nothing; says nothing of how it went. 32-bit
+   systems, whose arguments are laid out in several ways, do without. */
+static inline void begin_writeback(int descriptor, uint64_t offset, uint64_t count) {
+#if defined(SYS_sync_file_range) && UINTPTR_MAX > 0xFFFFFFFFu
+  syscall(SYS_sync_file_range, descriptor, offset, count, 2u /* SYNC_FILE_RANGE_WRITE */);
+#endif
+}
+
 /* The kind of the file system that holds the path, as statfs(2) numbers them; 0 when that cannot be found out. */
 static inline uint64_t file_system_kind(const char *path) {
   struct statfs volume;

@@ -33,6 +33,10 @@ package enum LogFileMode: Sendable {
   case create
 }
 
+extension LogFile {
+  package func willSynchronize(_ range: Range<UInt64>) {}
+}
+
 /// An open file; closed when the last reference goes. A file unlinked while open stays readable.
 package protocol LogFile: AnyObject, Sendable {
   /// Reads into `range` of `buffer`; fewer bytes than asked for mean the end of the file.
@@ -40,6 +44,9 @@ package protocol LogFile: AnyObject, Sendable {
   func write(_ bytes: RawSpan, at offset: UInt64) throws(SystemError)
   func size() throws(SystemError) -> UInt64
   func truncate(to size: UInt64) throws(SystemError)
+  /// A hint that the bytes will be synchronised at once: what the device takes may be sent there already, without waiting.
+  /// Whether that works is for the synchronisation to tell.
+  func willSynchronize(_ range: Range<UInt64>)
   /// What is needed to read the data back; the cheapest call that does it.
   func synchronizeData() throws(SystemError)
   /// The data and everything about the file, its size included.

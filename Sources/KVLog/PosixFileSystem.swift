@@ -3,7 +3,12 @@
 // Invariants:
 // - Interrupted calls are repeated and short reads and writes completed, except a synchronisation: its failure is
 //   reported and it is never tried again, because after a failure the kernel may have dropped what it could not write.
+//   Sending bytes ahead of it waits for nothing and asks for no outcome: that stays to be told to the synchronisation.
 // - On Apple platforms only F_FULLFSYNC reaches the medium; fsync alone stops at the drive's cache.
+
+#if os(Linux)
+  internal import CPlatform
+#endif
 
 #if canImport(Glibc)
   internal import Glibc
@@ -150,6 +155,12 @@ private final class PosixFile: LogFile {
     while ftruncate(descriptor, off_t(size)) != 0 {
       guard errno == EINTR else { throw .last }
     }
+  }
+
+  func willSynchronize(_ range: Range<UInt64>) {
+    #if os(Linux)
+      begin_writeback(descriptor, range.lowerBound, UInt64(range.count))
+    #endif
   }
 
   func synchronizeData() throws(SystemError) {

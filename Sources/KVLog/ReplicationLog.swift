@@ -87,6 +87,10 @@ package final class ReplicationLog: Sendable {
     try writer.withLock { (writer) throws(LogError) in try writer.append(&block, growth) }
   }
 
+  /// Says that `synchronize` follows soon: the disk may begin with the block that was appended last, and the caller does
+  /// what else it has to do meanwhile.
+  package func willSynchronize() { writer.withLock { $0.willSynchronize() } }
+
   /// Makes everything appended so far durable.
   package func synchronize() throws(LogError) {
     try synchronization.withLock { (_) throws(LogError) in

@@ -101,6 +101,12 @@ struct SegmentWriter {
     return end
   }
 
+  /// Has the last block on its way to the medium while the caller does something else before it synchronises.
+  func willSynchronize() {
+    guard !isPoisoned, lastBlock.offset < end.offset else { return }
+    file.willSynchronize(lastBlock.offset..<end.offset)
+  }
+
   mutating func synchronize() throws(LogError) {
     try checkUsable()
     guard synchronizedThrough < end.offset else { return }

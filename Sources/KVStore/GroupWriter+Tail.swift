@@ -45,6 +45,7 @@ extension GroupWriter {
     if let requestFailure { throw requestFailure }
     guard isDeferring else { return }
     do {
+      guard !builder.isEmpty else { return try openTail() }
       do { try applyDeferred() } catch let error as LMDBError where error.code == .mapFull {
         try rollGeneration(room: builder.byteCount)
         try rebuild()

@@ -7,7 +7,7 @@
 //   at it, with what that one left in the log.
 // - The tail's transaction is committed only after the log has the block; until then no reader sees the group.
 // - The tail's open transaction equals the published state, and nothing more while `isDeferring`: the rows follow while the
-//   log is being synchronised, or when a transaction of the group first reads. From then on it equals the published state
+//   log is being synchronised, or when a transaction of the group reads after something was written. From then on it equals the published state
 //   plus the records in `builder`.
 // - In a store that this process has for itself the tail is opened when it is first needed. A group that never needs it is
 //   left to the inserter, after which everybody else looks into the tail (see there).
@@ -285,15 +285,24 @@ final class GroupWriter {
     try rebuild()
   }
 
-  /// Rows go into the tail while the disk is busy with the block, if they are so many that it is worth another thread's
-  /// waking up.
+  /// Rows go into the tail while the disk is busy with the block: with all of its work, if they are so many that this is
+  /// worth another thread's waking up, otherwise with the first of it.
   private func synchronizeWhileApplying() throws {
-    guard isDeferring, builder.byteCount >= StoreLimits.overlappedBytes else { return try core.log.synchronize() }
-    try core.synchronizer.synchronize(core) {
-      do { try applyDeferred() } catch let error as LMDBError where error.code == .mapFull {
-        // Time for that when it is known that the block is durable.
-        try restartTail()
-      }
+    guard isDeferring else { return try core.log.synchronize() }
+    if builder.byteCount >= StoreLimits.overlappedBytes {
+      try core.synchronizer.synchronize(core) { try applyAhead() }
+    } else {
+      core.log.willSynchronize()
+      try applyAhead()
+      try core.log.synchronize()
+    }
+  }
+
+  /// Applies what is deferred, unless the generation has no room: there is time for that when the block is known to be
+  /// durable.
+  private func applyAhead() throws {
+    do { try applyDeferred() } catch let error as LMDBError where error.code == .mapFull {
+      try restartTail()
     }
   }
 
