@@ -51,8 +51,9 @@ extension GroupWriter {
         try rebuild()
       }
     } catch {
-      // The others of the group go on, with what they have.
-      do { try restartTail() } catch { groupFailure = error }
+      // The others of the group go on, with what they have; a tail that could not be opened is opened by who needs it next.
+      isDeferring = true
+      if writer != nil { do { try restartTail() } catch { groupFailure = error } }
       fail(error)
       throw error
     }

@@ -168,13 +168,12 @@ final class GroupWriter {
       needsSynchronize = wasSynchronizing
       addedAuthors = authors
       addedProgress = progress
-      if builder.mark != mark {
-        builder.rewind(to: mark)
-        if isDeferring {
-          state = before
-        } else {
-          do { try rebuild() } catch { groupFailure = error }
-        }
+      let hasWritten = builder.mark != mark
+      if hasWritten { builder.rewind(to: mark) }
+      if isDeferring {
+        state = before
+      } else if hasWritten {
+        do { try rebuild() } catch { groupFailure = error }
       }
       throw error
     }
@@ -293,8 +292,9 @@ final class GroupWriter {
       try core.synchronizer.synchronize(core) { try applyAhead() }
     } else {
       core.log.willSynchronize()
-      try applyAhead()
+      let applied = Result { try applyAhead() }
       try core.log.synchronize()
+      try applied.get()
     }
   }
 
