@@ -9,6 +9,8 @@
 //     the cursor is not in this history                                the hub was restored: welcome, from the newest
 //     the hub has decided less than the replica was told               position that is; with a new epoch
 //     the hub has decided more than the replica's log holds            replicaRestored
+//     the replica has not heard of it, and its log lacks what
+//     something was left out for                                       replicaRestored
 //     both agree on the version and not on the digest                  replicaRestored
 //     the common position is older than the retained log               lapsed: welcome, and nothing is fed; the replica begins
 //                                                                      again with a snapshot
@@ -90,6 +92,13 @@ enum Handshake {
     guard progress.lastApplied <= hello.lastVersion else {
       return replicaRestored(
         progress, "its log ends at version \(hello.lastVersion), and the hub has version \(progress.lastApplied)")
+    }
+    // What it has heard of, it heard of with the log that the pushes were made of.
+    guard progress.lastApplied <= hello.shipped.version || progress.horizon.version <= hello.lastVersion else {
+      return replicaRestored(
+        progress,
+        "its log ends at version \(hello.lastVersion), and what the hub got lacks what was overwritten by version "
+          + "\(progress.horizon.version)")
     }
     let isSame = progress.digest == hello.shipped.digest || progress.digestKind == .commit
     guard progress.lastApplied != hello.shipped.version || isSame else {

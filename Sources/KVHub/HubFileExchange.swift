@@ -89,6 +89,7 @@ package struct HubFileExchange: Sendable {
       try report.count(push.segment, decided: before)
       guard push.segment.through > before else { continue }
       var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
+      segment.horizon = push.horizon
       segment.coverage = hello.covered
       if validator.isNeeded {
         segment.refusals = try await validator.refusals(
@@ -123,6 +124,7 @@ package struct HubFileExchange: Sendable {
       unconfirmed: (progressOfReplica?.unconfirmed ?? []).filter { $0.version > hello.shipped.version },
       retentionFloor: state.retentionFloor)
     welcome.appliedKind = progressOfReplica?.digestKind ?? .log
+    welcome.horizon = progressOfReplica?.horizon ?? .none
     welcome.retentionSeconds = state.retentionSeconds
     welcome.backedUp = state.backedUp
     let coverage = SentCoverage(hello, state)

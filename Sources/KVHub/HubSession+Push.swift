@@ -134,6 +134,7 @@ extension HubSession {
     guard !inbound.isAdmitting, mayBegin, let (push, charged) = inbound.takeNext() else { return }
     inbound.admission = (push.segment.through, charged)
     var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
+    segment.horizon = push.horizon
     segment.coverage = inbound.coverage(at: push.pages)
     actions.append(.admit(segment, replica: replica, confirmed: inbound.confirmed))
   }

@@ -267,6 +267,7 @@ package struct HubSession: Sendable {
       retentionFloor: state.retentionFloor)
     welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
     welcome.appliedKind = progress?.digestKind ?? .log
+    welcome.horizon = progress?.horizon ?? .none
     welcome.credit = configuration.windowBytes
     let coverage = SentCoverage(hello, state)
     welcome.covered = coverage.covered

@@ -244,9 +244,7 @@ final class InMemorySpace: HubSpace {
       progress.unconfirmed.removeAll { $0.version <= confirmed }
       if push.segment.through > progress.lastApplied {
         try state.decide(push, &progress)
-        progress.lastApplied = push.segment.through
-        progress.digest = push.segment.digest
-        progress.digestKind = .log
+        progress.decided(push)
       }
       state.progress[replica] = progress
       state.wake()

@@ -1,6 +1,7 @@
 // What a hub remembers of a replica, stored in the same durable step as the commits it applies from it.
 //
-//     progress = replica 16 | lastApplied u64 | digest 16 | kind u8 | zero 3 | exceptions (CommitException.swift)
+//     progress = replica 16 | lastApplied u64 | digest 16 | kind u8 | zero 3 | horizon u64 | its digest 16 |
+//                exceptions (CommitException.swift)
 //
 // Invariants:
 // - `lastApplied` only grows: a commit at or below it is never applied again.
@@ -19,6 +20,8 @@ package struct ReplicaProgress: Hashable, Sendable {
     /// The mark of the commit there: the hub had lost it, and others brought it back.
     case commit = 1
   }
+  /// The furthest of what was left out through there: a replica that has another log there is not the one that sent it.
+  package var horizon = Horizon.none
   /// Exceptions that the replica has not yet said it has recorded.
   package var unconfirmed: [CommitException]
 
@@ -29,6 +32,14 @@ package struct ReplicaProgress: Hashable, Sendable {
     self.lastApplied = lastApplied
     self.digest = digest
     self.unconfirmed = unconfirmed
+  }
+
+  /// A run was decided.
+  package mutating func decided(_ push: PushSegment) {
+    lastApplied = push.segment.through
+    digest = push.segment.digest
+    digestKind = .log
+    if push.horizon.version > horizon.version { horizon = push.horizon }
   }
 
   /// Bytes that the reasons of further refusals may have together.
@@ -51,6 +62,7 @@ package struct ReplicaProgress: Hashable, Sendable {
     bytes.append(littleEndian: lastApplied)
     bytes.append(digest)
     bytes.append(littleEndian: UInt32(digestKind.rawValue))
+    horizon.encode(to: &bytes)
     CommitException.encode(unconfirmed, to: &bytes)
   }
 
@@ -66,6 +78,7 @@ package struct ReplicaProgress: Hashable, Sendable {
     lastApplied = try reader.read(UInt64.self, from: bytes)
     digest = try reader.digest(from: bytes)
     digestKind = try reader.digestKind(from: bytes)
+    horizon = try Horizon(from: &reader, in: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
     try reader.end(of: bytes)
   }

@@ -5,6 +5,9 @@
 //            digest       16     the replica's digest at `through`
 //            cursor       u64    the replica's pull cursor when the run was read
 //            confirmed    u64    exceptions through this version are durably recorded; the hub may forget them
+//            horizon      u64    the replica's version through which its log was looked at to leave something out of the run;
+//                                0: nothing was
+//            horizonDigest 16    the replica's digest there
 //            changeCount  u32
 //            pages        u32    pages of a snapshot that it had applied in this session when the run was read
 //            records             commit records of the replica's log
@@ -15,6 +18,7 @@ package struct Push: Hashable, Sendable {
   package var segment: CommitSegment
   package var cursor: Version
   package var confirmed: Version
+  package var horizon = Horizon.none
   /// So many pages of the session were applied when the run was read, if not more.
   package var pages: UInt32 = 0
 
@@ -24,7 +28,7 @@ package struct Push: Hashable, Sendable {
     self.confirmed = confirmed
   }
 
-  package static let headByteCount = 56
+  package static let headByteCount = 80
 
   package var chargedBytes: Int { Push.headByteCount + segment.records.count }
 }
@@ -37,6 +41,7 @@ extension Push {
     bytes.append(segment.digest)
     bytes.append(littleEndian: cursor)
     bytes.append(littleEndian: confirmed)
+    horizon.encode(to: &bytes)
     bytes.append(littleEndian: UInt32(segment.changeCount))
     bytes.append(littleEndian: pages)
   }
@@ -48,6 +53,7 @@ extension Push {
     let digest = try reader.digest(from: head)
     cursor = try reader.read(UInt64.self, from: head)
     confirmed = try reader.read(UInt64.self, from: head)
+    horizon = try Horizon(from: &reader, in: head)
     let changeCount = Int(try reader.read(UInt32.self, from: head))
     pages = try reader.read(UInt32.self, from: head)
     segment = CommitSegment(

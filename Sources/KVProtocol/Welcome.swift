@@ -9,6 +9,8 @@
 //               appliedKind     u8     0: as above; 1: the mark of its commit there, which others brought back
 //               mayRefuse       u8     1: it may refuse commits for what is in them, and wants all of them
 //               zero            2
+//               horizon         u64    the furthest horizon of the replica's pushes
+//               horizonDigest   16     the replica's digest there, as the replica once sent it
 //               commonVersion   u64    the newest of the replica's hub positions that the hub has: its cursor, unless the hub
 //                                      was restored; what it feeds begins there
 //               commonDigest    16
@@ -37,6 +39,8 @@ package struct Welcome: Hashable, Sendable {
   package var lastApplied: Version
   package var appliedDigest: Digest
   package var appliedKind = ReplicaProgress.DigestKind.log
+  /// The furthest horizon of what it decided.
+  package var horizon = Horizon.none
   /// The first epoch of the space.
   package var space: Identity
   /// The newest of the replica's hub positions that is in the hub's history too; its identity is the epoch.
@@ -81,6 +85,7 @@ extension Welcome {
     bytes.append(littleEndian: lastApplied)
     bytes.append(appliedDigest)
     bytes.append(littleEndian: UInt32(appliedKind.rawValue) | (mayRefuse ? 0x100 : 0))
+    horizon.encode(to: &bytes)
     bytes.append(littleEndian: common.version)
     bytes.append(common.digest)
     bytes.append(littleEndian: head.version)
@@ -108,6 +113,7 @@ extension Welcome {
     }
     appliedKind = kind
     mayRefuse = kinds & 0x100 != 0
+    horizon = try Horizon(from: &reader, in: bytes)
     let commonVersion = try reader.read(UInt64.self, from: bytes)
     common = Position(identity: epoch, version: commonVersion, digest: try reader.digest(from: bytes))
     let version = try reader.read(UInt64.self, from: bytes)

@@ -99,10 +99,10 @@ struct Comparer {
     case .replicaRestored: return (welcome, replicaRestored)
     case .ahead:
       // If the log no longer has that version, nothing can be said.
-      guard let found = try? store.foundDigest(at: welcome.lastApplied, welcome.appliedKind) else {
+      guard let found = try? store.foundDigest(.init(welcome, shipped: store.replicaState().shipped)) else {
         return (welcome, nil)
       }
-      return (welcome, found.compared == welcome.appliedDigest ? nil : replicaRestored)
+      return (welcome, found.isAsClaimed ? nil : replicaRestored)
     }
   }
 

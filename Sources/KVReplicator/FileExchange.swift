@@ -84,7 +84,9 @@ public struct FileExchange: Sendable {
         guard let run = try reader.next(after: after, maximumBytes: ProtocolLimits.maximumSegmentBytes) else {
           return nil
         }
-        try writer.append(.push(Push(segment: run.segment, cursor: run.cursor, confirmed: state.shipped)))
+        var push = Push(segment: run.segment, cursor: run.cursor, confirmed: state.shipped)
+        push.horizon = run.horizon
+        try writer.append(.push(push))
         return run
       }
       guard let run else { break }
@@ -194,11 +196,11 @@ public struct FileExchange: Sendable {
     let shipped = state.shipped
     let (found, counts) = try await blocking(path) { [store] in
       (
-        try store.foundDigest(at: welcome.lastApplied, welcome.appliedKind),
+        try store.foundDigest(.init(welcome, shipped: shipped)),
         try store.localChanges(after: shipped, through: welcome.lastApplied)
       )
     }
-    guard let found, found.compared == welcome.appliedDigest else { throw notOurs(path) }
+    guard let found, found.isAsClaimed else { throw notOurs(path) }
     let outcome = try await store.acknowledge(
       welcome.acknowledgement, digest: found.log, localChanges: counts.changes, localBytes: counts.bytes,
       epoch: welcome.head.identity)

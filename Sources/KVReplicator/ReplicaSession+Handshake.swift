@@ -1,8 +1,8 @@
 // The replica's half of the handshake: it says where it stands, and finds out from the hub's answer what has become of both.
 //
 // - The hub's copy of what this replica pushed is what its log holds, and the hub has what the replica pulled: resume.
-// - The hub has something else of it, or more than its log: the store was copied or restored. It goes on as a new
-//   incarnation, with a new session.
+// - The hub has something else of it, or more than its log, or less of what this store has not heard of, because of commits that
+//   its log does not have: the store was copied or restored. It goes on as a new incarnation, with a new session.
 // - The space is another one than the replica was bound to: an error, unless it is to adopt it (ReplicaSession+Adoption).
 // - The hub lacks what the replica had pulled, or had acknowledged: the hub was restored. The replica goes back to what both
 //   have, brings back what it had from others, then goes on.
@@ -92,7 +92,7 @@ extension ReplicaSession {
     case .ahead, .hubRestored:
       // Before it is believed, what the hub has of our history must be ours.
       phase = .checkingDigest(welcome)
-      actions.append(.readDigest(at: welcome.lastApplied, welcome.appliedKind))
+      actions.append(.readDigest(Claim(welcome, shipped: state.shipped)))
     }
   }
 
@@ -111,6 +111,7 @@ extension ReplicaSession {
             + "the older side."))
     }
     guard welcome.lastApplied <= state.local.version else { return .replicaRestored }
+    guard Claim(welcome, shipped: state.shipped).horizon.version <= state.local.version else { return .replicaRestored }
     let isSame = welcome.appliedDigest == state.shippedDigest || welcome.appliedKind == .commit
     guard welcome.lastApplied != state.shipped || isSame else { return .replicaRestored }
     if welcome.common.version < cursor || welcome.lastApplied < state.shipped { return .hubRestored }
@@ -123,7 +124,7 @@ extension ReplicaSession {
     guard case .checkingDigest(let welcome) = phase else { return }
     // What is acknowledged may be gone from the log; what is not cannot be.
     let isUnknown = found == nil && welcome.lastApplied <= state.shipped
-    guard isUnknown || found?.compared == welcome.appliedDigest else {
+    guard isUnknown || found?.isAsClaimed == true else {
       return becomeNewIncarnation(restores: welcome.lastApplied < state.shipped)
     }
     guard case .ahead = standing(welcome) else { return rollBack(welcome, found) }

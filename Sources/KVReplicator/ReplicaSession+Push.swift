@@ -175,6 +175,7 @@ extension ReplicaSession {
   private mutating func send(_ read: PushSegment) {
     var message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
     message.pages = push.pages
+    message.horizon = read.horizon
     push.credit -= message.chargedBytes
     push.unsentBytes += message.chargedBytes
     budget.sentBytes += message.chargedBytes

@@ -66,7 +66,7 @@ struct ReplicaSession: Sendable {
     case send(Message)
     /// The handshake is over; frames to the hub have at most so large a payload.
     case establish(outboundFrameBytes: Int)
-    case readDigest(at: Version, ReplicaProgress.DigestKind)
+    case readDigest(Claim)
     /// The hub wants all commits, those too that were overwritten since.
     case shipEvery
     /// The hub has other commits under this store's name.
@@ -95,10 +95,29 @@ struct ReplicaSession: Sendable {
     case fail(SessionFailure)
   }
 
-  /// What the log has at a version: its digest, and what is compared with what the hub says.
+  /// What the hub says of this store's log.
+  struct Claim: Hashable, Sendable {
+    /// It has decided through this version…
+    var version: Version
+    /// …where this is what it has of the log…
+    var digest: Digest
+    var kind: ReplicaProgress.DigestKind
+    /// …and with what was left out for later commits through this one.
+    var horizon: Horizon
+
+    init(_ welcome: Welcome, shipped: Version) {
+      version = welcome.lastApplied
+      digest = welcome.appliedDigest
+      kind = welcome.appliedKind
+      // Of what it has heard, it heard after that was in its log.
+      horizon = version > shipped ? welcome.horizon : .none
+    }
+  }
+
+  /// What the log has where the hub claims to know it: its digest, and whether it is this log that the hub knows.
   struct FoundDigest: Sendable {
     var log: Digest
-    var compared: Digest
+    var isAsClaimed: Bool
   }
 
   struct Configuration: Sendable {
@@ -347,8 +366,11 @@ struct ReplicaSession: Sendable {
 
   /// Re-offers wait for the cursor, and what was written after them with them.
   var isHeldBack: Bool {
-    push.unproven != nil || configuration.mode.contains(.pull) && state.holdUntil > pull.cursor
+    push.unproven != nil || configuration.mode.contains(.pull) && isHeld
   }
+
+  /// What they wait for may be a version that the hub had and has lost: then for all it has.
+  private var isHeld: Bool { state.holdUntil > pull.cursor && (state.holdUntil == .max || head > pull.cursor) }
 
   /// Re-offers wait for a session that pulls.
   var awaitsPull: Bool { !configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }

@@ -376,11 +376,11 @@ final class SessionRunner: Sendable {
   private func answer(to action: ReplicaSession.Action) async throws -> ReplicaSession.Event? {
     let store = store
     switch action {
-    case .readDigest(let version, let kind):
+    case .readDigest(let claim):
       return try await blocking {
-        let digest = try store.foundDigest(at: version, kind)
+        let digest = try store.foundDigest(claim)
         let shipped = store.replicaState().shipped
-        let counts = digest == nil ? (0, 0) : try store.localChanges(after: shipped, through: version)
+        let counts = digest == nil ? (0, 0) : try store.localChanges(after: shipped, through: claim.version)
         return .digest(digest, localChanges: counts.0, localBytes: counts.1)
       }
     case .readPush(let after, let maximumBytes):
@@ -436,12 +436,12 @@ struct SessionFailure: Error {
 
 extension Store {
   /// nil: the log no longer has it, or not yet.
-  func foundDigest(at version: Version, _ kind: ReplicaProgress.DigestKind) throws -> ReplicaSession.FoundDigest? {
-    guard let log = try digest(at: version) else { return nil }
-    switch kind {
-    case .log: return ReplicaSession.FoundDigest(log: log, compared: log)
-    case .commit:
-      return try commitMark(at: version).map { ReplicaSession.FoundDigest(log: log, compared: $0) }
-    }
+  func foundDigest(_ claim: ReplicaSession.Claim) throws -> ReplicaSession.FoundDigest? {
+    guard let log = try digest(at: claim.version),
+      let compared = claim.kind == .log ? log : try commitMark(at: claim.version)
+    else { return nil }
+    let hasHorizon =
+      try claim.horizon.version <= claim.version || digest(at: claim.horizon.version) == claim.horizon.digest
+    return ReplicaSession.FoundDigest(log: log, isAsClaimed: compared == claim.digest && hasHorizon)
   }
 }

@@ -39,9 +39,7 @@ extension WriteGroup {
       } catch let error as LogFormatError {
         throw AdmissionError.malformed("\(error)")
       }
-      progress.lastApplied = segment.through
-      progress.digest = segment.digest
-      progress.digestKind = .log
+      progress.decided(push)
       try append(progress)
     }
     return Acknowledgement(through: progress.lastApplied, exceptions: progress.unconfirmed, head: state.version)

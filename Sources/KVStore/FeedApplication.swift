@@ -94,8 +94,11 @@ extension WriteGroup {
     guard try commit.header.originVersion <= (isOwn ? state.acknowledged : known(of: commit.header.origin)) else {
       return false
     }
-    // A hub that was never restored gives a version of an author once.
-    guard state.lowestRollback < .max else { return true }
+    // A hub that was never restored gives a version of an author once. That it was restored, a store need not have noticed: the
+    // other one of two that had one name may have written what lies beyond this one's cursor.
+    let isOfOurName = state.lineage.contains { $0.incarnation == commit.header.origin }
+    let mayBeAnother = try isOfOurName && commit.header.originVersion > log.floor()
+    guard state.lowestRollback < .max || mayBeAnother else { return true }
     return try logHas(commit, in: bytes)
   }
 

@@ -92,7 +92,7 @@ struct LostHistory: Sendable {
     RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
       changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss,
-      ownThrough: max(head, state.ownThrough))
+      ownThrough: isLoss ? head : max(head, state.ownThrough))
   }
 }
 

@@ -22,6 +22,10 @@
 //   pushed with a cursor beyond it, would go over it.
 // - A commit between `shipped` and `acknowledged` is decided; a run begins behind both. One that was sent and whose
 //   acknowledgement was lost may be passed over the second time: the hub skips what it has decided, by its version.
+// - The hub may have decided c, and the store not heard of it, when the store is put back to a copy without d, or a copy without
+//   d goes on beside it. So a run of which anything was left out says with which log that was (`Horizon`), and the hub tells a
+//   store of whose decisions it has not heard: with another log there it goes on as a new incarnation, and c is pending again.
+//   Of what the store has heard, it heard after d was in its log.
 //
 // Invariants
 // - A push and the cursor that it states come from one snapshot: what was void at that cursor is not in it.
@@ -170,6 +174,7 @@ extension CommitLog {
         if push.localChanges > 0, bytesRead >= readBytes { return false }
         let kept = try screen.kept(of: entry, in: bytes)
         guard push.append(entry, kept, in: bytes, as: state.incarnation, maximumBytes) else { return false }
+        if !kept.isAll { push.horizon = Horizon(version: state.version, digest: state.position.digest) }
         bytesRead += entry.record.count
         return true
       }
@@ -186,6 +191,8 @@ enum KeptChanges {
   case none
   /// The changes that are not void, as they lie in the bytes.
   case some([Range<Int>])
+
+  var isAll: Bool { if case .all = self { true } else { false } }
 }
 
 /// Decides what of a pending commit travels.

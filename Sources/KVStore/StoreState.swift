@@ -189,6 +189,7 @@ package struct StoreState: Sendable, Equatable {
       contact = HubContact()
     }
     contact.backedUp = 0
+    let goesBack = record.cursor.version < cursor || record.cursor.identity != hubEpoch
     // A backup of an epoch covers what the space had when the epoch began; what is brought back to it comes later.
     decidedBy = record.isRestoring ? .max : 0
     hubSpace = record.space
@@ -210,6 +211,8 @@ package struct StoreState: Sendable, Equatable {
     acknowledgedBytes -= min(record.bytes, acknowledgedBytes)
     guard record.isRestoring else { return }
     ownThrough = record.ownThrough
+    // What of this store's own is fed again must not come to stand over what it writes from now on. That is not fed.
+    if goesBack { holdUntil = ownThrough }
     lowestRollback = min(lowestRollback, cursor)
     restoredThrough = 0
     restoreThrough = version

@@ -217,9 +217,10 @@ import Testing
           ? .stale(hubVersion: random.next())
           : .refused(code: UInt16(index), message: String(repeating: "ö", count: index * 10)))
     }
-    let progress = ReplicaProgress(
+    var progress = ReplicaProgress(
       replica: fixedIdentity, lastApplied: random.next(),
       digest: Digest(high: random.next(), low: random.next()), unconfirmed: exceptions)
+    progress.horizon = Horizon(version: random.next(), digest: Digest(high: random.next(), low: random.next()))
     let bytes = progress.encoded
     #expect(try bytes.lend { (bytes) throws(LogFormatError) in try ReplicaProgress(decoding: bytes) } == progress)
     for count in 0..<bytes.count {

@@ -47,6 +47,21 @@ import Testing
     return preview
   }
 
+  private static var welcome: Welcome {
+    var welcome = Welcome(
+      space: replica, head: Position(identity: epoch, version: 9, digest: digest), lastApplied: 8,
+      appliedDigest: digest,
+      common: Position(identity: epoch, version: 2, digest: .zero), unconfirmed: exceptions, retentionFloor: 3)
+    welcome.horizon = Horizon(version: 10, digest: digest)
+    return welcome
+  }
+
+  private static var push: Push {
+    var push = Push(segment: segment, cursor: 9, confirmed: 3)
+    push.horizon = Horizon(version: 11, digest: digest)
+    return push
+  }
+
   static var messages: [(Message, String)] {
     [
       (
@@ -61,15 +76,12 @@ import Testing
         """
       ),
       (
-        .welcome(
-          Welcome(
-            space: replica, head: Position(identity: epoch, version: 9, digest: digest), lastApplied: 8,
-            appliedDigest: digest,
-            common: Position(identity: epoch, version: 2, digest: .zero), unconfirmed: exceptions, retentionFloor: 3)),
+        .welcome(welcome),
         """
-        c2000000 02 00 0000 b63572b6
+        da000000 02 00 0000 6ca48589
         010000000101010101010101010101010101010102020202020202020202020202020202080000000000000003030303
-        030303030303030303030303000000000200000000000000000000000000000000000000000000000900000000000000
+        030303030303030303030303000000000a00000000000000030303030303030303030303030303030200000000000000
+        000000000000000000000000000000000900000000000000
         030303030303030303030303030303030300000000000000000000000000000000000000000000000000100000004000
         0100000000000200
         00000500000000000000010600000000000000070000000000000002080002006e6f
@@ -77,11 +89,11 @@ import Testing
       ),
       (.refuse(Refusal(.gap, version: 4, "gap")), "19000000 03 00 0000 93b9cf8b 0b00000004000000000000000300676170"),
       (
-        .push(Push(segment: segment, cursor: 9, confirmed: 3)),
+        .push(push),
         """
-        42000000 04 00 0000 0dd7d267
+        5a000000 04 00 0000 2138d29b
         010000000000000002000000000000000303030303030303030303030303030309000000000000000300000000000000
-        0400000000000000aabb
+        0b00000000000000030303030303030303030303030303030400000000000000aabb
         """
       ),
       (

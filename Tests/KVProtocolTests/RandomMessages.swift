@@ -58,11 +58,13 @@ extension SeededGenerator {
       welcome.covered = Coverage(prefixes: (0..<below(4)).map { _ in bytes(0...12) })
       welcome.retentionSeconds = next()
       welcome.backedUp = next()
+      welcome.horizon = Horizon(version: next(), digest: digest())
       return .welcome(welcome)
     case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
     case .push:
       var push = Push(segment: segment(), cursor: next(), confirmed: next())
       push.pages = UInt32(truncatingIfNeeded: next())
+      push.horizon = Horizon(version: next(), digest: digest())
       return .push(push)
     case .acknowledgement:
       var acknowledgement = Acknowledgement(through: next(), exceptions: exceptions(), head: next())

@@ -273,6 +273,43 @@ private final class Archipelago {
   }
 
   @Test(
+    "What was left out for a later commit is not lost when that one is, with a store put back or a copy that goes on",
+    arguments: [true, false], [0, 1])
+  func leftOut(isRestored: Bool, written: Int) async throws {
+    let sea = try Archipelago()
+    var a = try await sea.store("a")
+    try await a.put("1", for: "sent")
+    try await a.put("held", for: "key")
+    try await sea.copy("a", to: "saved")
+    a = try await sea.store("a")
+    try await a.put("later", for: "key")
+    // The hub decides two versions, of which it gets one, and the third not at all.
+    var configuration = Replicator.Configuration()
+    configuration.segmentBytes = 1
+    configuration.token = { Array("a".utf8) }
+    try await sea.startHub()
+    let report = try await Replicator(a, hub: try sea.hub!.address(), configuration: configuration)
+      .syncOnce(budget: .init(bytes: 1))
+    #expect(report.isCutShort)
+    await sea.stopHub()
+    #expect(a.state.acknowledged == 2)
+    if isRestored { try await sea.copy("saved", to: "a") }
+    let names = isRestored ? ["a", "b"] : ["saved", "b"]
+    let store = try await sea.store(names[0])
+    for number in 0..<written { try await store.put("\(number)", for: "after/\(number)") }
+    try await sea.heal(names)
+    var expected = ["sent": "1", "key": "held"]
+    for number in 0..<written { expected["after/\(number)"] = "\(number)" }
+    for name in names { #expect(try await sea.contents(name) == expected, "\(name)") }
+    if !isRestored {
+      expected["key"] = "later"
+      try await sea.heal(["a"] + names)
+      for name in ["a"] + names { #expect(try await sea.contents(name) == expected, "\(name)") }
+    }
+    try await sea.closeAll()
+  }
+
+  @Test(
     "A hub that is restored gets everything back that a replica holds, once, by whoever comes", arguments: [0, 1, 2])
   func hubRestored(order: Int) async throws {
     let sea = try Archipelago()

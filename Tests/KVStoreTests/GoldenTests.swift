@@ -210,19 +210,21 @@ import Testing
 
   @Test("What a hub remembers of a replica has exactly the bytes it had when the format was fixed")
   func progress() throws {
-    let progress = ReplicaProgress(
+    var progress = ReplicaProgress(
       replica: Self.other, lastApplied: 4, digest: Self.digest,
       unconfirmed: [
         CommitException(version: 2, reason: .stale(hubVersion: 7)),
         CommitException(version: 3, reason: .refused(code: 8, message: "no")),
       ])
+    progress.horizon = Horizon(version: 9, digest: Self.digest)
     let bytes = progress.encoded
     expect(
       bytes,
       [
         ("replica", "101112131415161718191a1b1c1d1e1f"),
         ("lastApplied", "0400000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
-        ("digestKind", "00000000"), ("exceptions", "02000000"),
+        ("digestKind", "00000000"), ("horizon", "0900000000000000"),
+        ("horizonDigest", "303132333435363738393a3b3c3d3e3f"), ("exceptions", "02000000"),
         ("stale", "0200000000000000" + "01" + "0700000000000000"),
         ("refused", "0300000000000000" + "02" + "0800" + "0200" + "6e6f"),
       ])

@@ -32,6 +32,8 @@ final class Ledger: @unchecked Sendable {
   private(set) var destroyed: Set<Int> = []
   /// Lost in conflicts whose record went with a store that was restored, or said to be dropped by the program.
   private(set) var excused: Set<Int> = []
+  /// In commits of their own since a conflict whose record went with a store that was restored.
+  private(set) var parted: Set<Int> = []
 
   func beginTransaction() -> Int {
     transactions += 1
@@ -122,7 +124,12 @@ final class Ledger: @unchecked Sendable {
   func excuse(_ ids: Set<Int>) { excused.formUnion(ids) }
 
   /// The journal of a store that is gone had recorded them.
-  func excuse(_ conflicts: [ConflictRecord]) { for conflict in conflicts { excused.formUnion(losers(of: conflict)) } }
+  func excuse(_ conflicts: [ConflictRecord]) {
+    for conflict in conflicts {
+      excused.formUnion(losers(of: conflict))
+      parted.formUnion(contested(in: conflict))
+    }
+  }
 
   // MARK: Conflicts
 
@@ -185,7 +192,7 @@ final class Ledger: @unchecked Sendable {
   /// A commit on the hub has all of a transaction that is anywhere on the hub, but for what met a conflict or was
   /// overwritten.
   func checkWhole(_ history: [ModelStore.Commit], stores: [ModelStore]) throws {
-    var apart = excused.union(destroyed)
+    var apart = excused.union(destroyed).union(parted)
     for write in writes { apart.formUnion(write.saw) }
     for store in stores {
       for conflict in store.conflicts { apart.formUnion(contested(in: conflict) + losers(of: conflict)) }

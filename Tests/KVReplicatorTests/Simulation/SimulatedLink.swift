@@ -315,21 +315,20 @@ final class SimulatedLink {
     _ action: ReplicaSession.Action, _ store: inout ModelStore
   ) throws -> (ReplicaSession.Event, isDurable: Bool) {
     switch action {
-    case .readDigest(let version, let kind):
+    case .readDigest(let claim):
       var found: ReplicaSession.FoundDigest?
       var counts = (changes: 0, bytes: 0)
-      if let log = store.digest(at: version) {
-        switch kind {
-        case .log: found = .init(log: log, compared: log)
-        case .commit:
-          // What has gone from the log is not found.
-          if version > store.logFloor {
-            found = try store.commitMark(at: version, store.state).map { .init(log: log, compared: $0) }
-          }
-        }
+      if let log = store.digest(at: claim.version) {
+        // What has gone from the log is not found.
+        let compared =
+          claim.kind == .log
+          ? log : claim.version > store.logFloor ? try store.commitMark(at: claim.version, store.state) : nil
+        let hasHorizon =
+          claim.horizon.version <= claim.version || store.digest(at: claim.horizon.version) == claim.horizon.digest
+        found = compared.map { .init(log: log, isAsClaimed: $0 == claim.digest && hasHorizon) }
       }
       if found != nil {
-        counts = try store.localChanges(after: store.state.shipped, through: version, store.state)
+        counts = try store.localChanges(after: store.state.shipped, through: claim.version, store.state)
       }
       return (.digest(found, localChanges: counts.changes, localBytes: counts.bytes), false)
     case .readPush(let after, let maximumBytes):
