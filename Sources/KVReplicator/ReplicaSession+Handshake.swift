@@ -114,9 +114,16 @@ extension ReplicaSession {
     guard Claim(welcome, shipped: state.shipped).horizon.version <= state.local.version else { return .replicaRestored }
     let isSame = welcome.appliedDigest == state.shippedDigest || welcome.appliedKind == .commit
     guard welcome.lastApplied != state.shipped || isSame else { return .replicaRestored }
-    if welcome.common.version < cursor || welcome.lastApplied < state.shipped { return .hubRestored }
+    if welcome.common.version < cursor || proven(welcome) < state.shipped { return .hubRestored }
     let isProven = welcome.appliedKind == .log || welcome.lastApplied == 0
     return welcome.lastApplied > state.shipped || !isProven ? .ahead : .resume
+  }
+
+  /// Through which version of this store's log the hub surely has what it has decided. What others brought back says so of the last
+  /// commit only: their logs may have begun in the middle. Then it is what the hub had when it was where both have the same.
+  private func proven(_ welcome: Welcome) -> Version {
+    welcome.appliedKind == .log
+      ? welcome.lastApplied : min(welcome.lastApplied, state.covered(at: welcome.common.version))
   }
 
   /// What this log has where the hub has decided this store's commits; nil: the log no longer reaches there.
@@ -164,20 +171,22 @@ extension ReplicaSession {
 
   private mutating func rollBack(_ welcome: Welcome, _ found: FoundDigest? = nil, onward: Welcome? = nil) {
     phase = .rollingBack(onward: onward)
-    if welcome.common.version < state.cursor?.version ?? 0 || welcome.lastApplied < state.shipped {
+    let shipped = min(proven(welcome), state.shipped)
+    if welcome.common.version < state.cursor?.version ?? 0 || shipped < state.shipped {
       let known = state.cursor?.version ?? 0
       actions.append(
         .notify(
           .hubRestored(
             HubRestoration(
-              local: welcome.lastApplied < state.shipped ? welcome.lastApplied + 1...state.shipped : nil,
+              local: shipped < state.shipped ? shipped + 1...state.shipped : nil,
               server: welcome.common.version < known ? welcome.common.version + 1...known : nil))))
     }
     actions.append(
       .rollBack(
         to: Position(identity: epoch, version: welcome.common.version, digest: welcome.common.digest),
-        in: welcome.space, shipped: min(welcome.lastApplied, state.shipped),
-        digest: welcome.lastApplied >= state.shipped ? state.shippedDigest : found?.log ?? welcome.appliedDigest,
+        in: welcome.space, shipped: shipped,
+        digest: shipped == state.shipped
+          ? state.shippedDigest : shipped == welcome.lastApplied ? found?.log ?? welcome.appliedDigest : nil,
         head: welcome.head.version))
   }
 

@@ -74,7 +74,7 @@ struct ReplicaSession: Sendable {
     /// Go over to another space, or go on with that.
     case adopt(space: Identity, head: Position)
     /// The hub was restored, or the space or its epoch is new here.
-    case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest, head: Version)
+    case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest?, head: Version)
     case readRestoration(maximumBytes: Int)
     /// nil: nothing was left.
     case recordRestored(through: Version?, declined: [Version])

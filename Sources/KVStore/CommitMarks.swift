@@ -16,8 +16,8 @@ final class CommitMarks: Sendable {
     fileprivate var marks: Set<UInt64> = []
     /// The authors of the commits.
     private(set) var authors: Set<Identity> = []
-    /// Those whose commits in the log are the ones that somebody brings back.
-    var matched: Set<Identity> = []
+    /// Those whose commits in the log are the ones that somebody brings back, as far as this version of theirs.
+    var matched: [Identity: Version] = [:]
 
     func contains(_ mark: Digest) -> Bool { marks.contains(mark.low) }
 

@@ -60,18 +60,19 @@ extension WriteGroup {
         if commit.header.originVersion <= progress.lastApplied,
           try marks.contains(mark) || neverLost(commit, in: bytes, seen: restoration.cursor)
         {
-          if commit.header.originVersion == progress.lastApplied { marks.matched.insert(author) }
+          if commit.header.originVersion == progress.lastApplied { marks.matched[author] = progress.lastApplied }
           return
         }
         // Under the author's name the hub has other commits: the author was restored as well, and wrote on.
         let isOfTheAuthor =
           commit.header.originVersion > progress.lastApplied
-          && (!marks.authors.contains(author) || marks.matched.contains(author))
+          && (!marks.authors.contains(author) || marks.matched[author] == progress.lastApplied)
         let isWelcome =
           try isOfTheAuthor && !declined.contains(author) && !restoration.declined.contains(commit.header.version)
           && mayRestore(commit, in: bytes, beyond: restoration.cursor)
         guard isWelcome else {
           declined.insert(author)
+          marks.matched[author] = nil
           outcome.declined.append(commit.header.version)
           return
         }
@@ -79,7 +80,7 @@ extension WriteGroup {
           try admit(commit, in: bytes, serverVersion: commit.header.serverVersion)
         }
         progress.lastApplied = commit.header.originVersion
-        marks.matched.insert(author)
+        marks.matched[author] = progress.lastApplied
         progress.digest = mark
         progress.digestKind = .commit
         authors[author] = progress

@@ -89,9 +89,11 @@ struct LostHistory: Sendable {
   func rollback(
     to cursor: Position, in space: Identity, digest: Digest, head: Version, _ state: StoreState
   ) -> RollbackRecord {
-    RollbackRecord(
+    // A hub that was restored once more may have lost again what was brought back to it: no cursor tells of that.
+    let mayBeLostAgain = state.lowestRollback < .max && cursor.identity != state.hubEpoch
+    return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
-      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss,
+      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLostAgain,
       ownThrough: isLoss ? head : max(head, state.ownThrough))
   }
 }

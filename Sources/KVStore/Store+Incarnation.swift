@@ -30,20 +30,25 @@ extension Store {
 
   /// Follows the epoch of `cursor`, of the hub's space `space`. Goes back to `cursor` where the hub has nothing of what this
   /// store knew after it; of this store's commits the hub has decided those through `shipped`, where this log's digest is
-  /// `digest`; `head` is the hub's version now. With nothing to go back from, only the epoch changes. Returns where the store
+  /// `digest`, nil: what the log says, if it reaches back so far; `head` is the hub's version now. With nothing to go back from, only the epoch changes. Returns where the store
   /// stands then.
   package func rollBack(
-    to cursor: Position, in space: Identity, shipped: Version, digest: Digest, head: Version
+    to cursor: Position, in space: Identity, shipped: Version, digest: Digest?, head: Version
   ) async throws -> ReplicaState {
     let token = lease
     let state = state
-    let lost = try await onBlockingThread { [self] in
-      try published { try LostHistory(after: cursor.version, shipped: shipped, state, in: self) }
+    let (lost, found) = try await onBlockingThread { [self] in
+      try published {
+        (
+          try LostHistory(after: cursor.version, shipped: shipped, state, in: self),
+          try digest ?? self.digest(at: shipped) ?? .zero
+        )
+      }
     }
     if lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
     try await perform { group in
       try group.checkLease(token)
-      group.append(lost.rollback(to: cursor, in: space, digest: digest, head: head, group.state))
+      group.append(lost.rollback(to: cursor, in: space, digest: found, head: head, group.state))
     }
     return replicaState()
   }

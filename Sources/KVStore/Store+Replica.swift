@@ -38,6 +38,10 @@ package struct ReplicaState: Sendable, Equatable {
   package var contact = HubContact()
   package var pendingChanges: Int
   package var pendingBytes: Int
+  var coverageMarks = CoverageMarks()
+
+  /// What the hub surely had of this store's log at its version `hub`.
+  package func covered(at hub: Version) -> Version { min(coverageMarks.local(at: hub), acknowledgedVersion) }
 }
 
 extension ReplicaState {
@@ -53,7 +57,7 @@ extension ReplicaState {
       covered: state.subscription.coverage, missing: state.subscription.missing, scopes: state.subscription.scopes,
       isRestoring: state.isRestoring, ownThrough: state.ownThrough > state.cursor ? state.ownThrough : 0,
       isAdopting: state.isAdopting, contact: state.contact,
-      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes)
+      pendingChanges: state.pendingChanges, pendingBytes: state.pendingBytes, coverageMarks: state.coverageMarks)
   }
 }
 

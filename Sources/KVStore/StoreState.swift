@@ -151,6 +151,7 @@ package struct StoreState: Sendable, Equatable {
     acknowledged = hasPending ? max(acknowledged, record.through) : version
     hubEpoch = record.epoch
     decidedBy = record.head
+    noteCoverage()
     holdUntil = max(holdUntil, record.holdUntil)
     if record.holdUntil > 0, !subscription.missing.isEmpty { isHeldForLoad = true }
   }
@@ -168,9 +169,13 @@ package struct StoreState: Sendable, Equatable {
     cursorDigest = record.position.digest
     guard cursor > 0 else { return }
     hubPositions.add(cursor, cursorDigest)
-    // Of what is here the hub had all by then, unless it decided some of it later.
-    let isCovered = decidedBy <= cursor && received <= cursor && receivedPart == 0
-    if isCovered { coverageMarks.add(hub: cursor, local: acknowledged) }
+    noteCoverage()
+  }
+
+  /// Of what is here the hub had all by the cursor, unless it decided some of it later.
+  private mutating func noteCoverage() {
+    guard cursor > 0, decidedBy <= cursor, received <= cursor, receivedPart == 0 else { return }
+    coverageMarks.add(hub: cursor, local: acknowledged)
   }
 
   /// The store goes on under another name, of which the hub has nothing yet. What is pending stays pending.

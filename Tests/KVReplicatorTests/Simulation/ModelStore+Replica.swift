@@ -64,8 +64,9 @@ extension ModelStore {
   /// Returns how many rows had to be offered, as the log no longer has their commits.
   @discardableResult
   mutating func rollBack(
-    to cursor: Position, in space: Identity, shipped: Version, digest: Digest, head: Version
+    to cursor: Position, in space: Identity, shipped: Version, digest: Digest?, head: Version
   ) throws -> Int {
+    let digest = digest ?? self.digest(at: shipped) ?? .zero
     let lost = try LostHistory(after: cursor.version, shipped: shipped, state, in: self)
     var wanted: [OfferedRow] = []
     if lost.needsRows {
