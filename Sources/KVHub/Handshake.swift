@@ -11,7 +11,8 @@
 //     the hub has decided more than the replica's log holds            replicaRestored
 //     the replica has not heard of it, and its log lacks what
 //     something was left out for                                       replicaRestored
-//     both agree on the version and not on the digest                  replicaRestored
+//     both agree on the version and not on the digest                  replicaRestored, and a new epoch: the hub decided
+//                                                                      something else there once
 //     the common position is older than the retained log               lapsed: welcome, and nothing is fed; the replica begins
 //                                                                      again with a snapshot
 //     none of these                                                    resume
@@ -81,8 +82,11 @@ enum Handshake {
   /// begin. Replicas that name an epoch before the present one are behind that already.
   static func findsHubRestored(_ hello: Hello, _ state: SpaceState) -> Bool {
     guard let cursor = hello.cursor, let common = state.common,
-      !state.formerEpochs.contains(cursor.identity), hello.mode.isSynchronising, decideProgress(hello, state) == nil
+      !state.formerEpochs.contains(cursor.identity), hello.mode.isSynchronising
     else { return false }
+    // It decided something else there once.
+    if hello.shipped.version > 0, differs(hello, state) { return true }
+    guard decideProgress(hello, state) == nil else { return false }
     return cursor.identity != state.head.identity || common.version < cursor.version
       || state.progress?.lastApplied ?? 0 < hello.shipped.version
   }
@@ -100,12 +104,17 @@ enum Handshake {
         "its log ends at version \(hello.lastVersion), and what the hub got lacks what was overwritten by version "
           + "\(progress.horizon.version)")
     }
-    let isSame = progress.digest == hello.shipped.digest || progress.digestKind == .commit
-    guard progress.lastApplied != hello.shipped.version || isSame else {
+    guard !differs(hello, state) else {
       return replicaRestored(
         progress, "its log and what the hub got from it differ at version \(hello.shipped.version)")
     }
     return nil
+  }
+
+  /// Whether both agree on a version, and not on what is there.
+  private static func differs(_ hello: Hello, _ state: SpaceState) -> Bool {
+    guard let progress = state.progress, progress.lastApplied == hello.shipped.version else { return false }
+    return progress.digest != hello.shipped.digest && progress.digestKind != .commit
   }
 
   private static func replicaRestored(_ progress: ReplicaProgress, _ reason: String) -> Refusal {

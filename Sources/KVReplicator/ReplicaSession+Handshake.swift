@@ -88,7 +88,7 @@ extension ReplicaSession {
       rollBack(welcome, onward: welcome)
     case .resume: begin()
     case .impossible(let error): end(error)
-    case .replicaRestored: becomeNewIncarnation()
+    case .replicaRestored: becomeNewIncarnation(restores: mayHaveLost(welcome.lastApplied))
     case .ahead, .hubRestored:
       // Before it is believed, what the hub has of our history must be ours.
       phase = .checkingDigest(welcome)
@@ -157,7 +157,11 @@ extension ReplicaSession {
 
   // MARK: A copy
 
-  mutating func becomeNewIncarnation(restores: Bool = false) {
+  /// A hub decides a version once. If it has something else where it had told this store that it decided, it was restored, and
+  /// the other one of two that had one name wrote on: so it may lack what it had confirmed before.
+  func mayHaveLost(_ version: Version) -> Bool { version > 0 && version == state.shipped }
+
+  mutating func becomeNewIncarnation(restores: Bool) {
     phase = .becomingNewIncarnation
     actions.append(.becomeNewIncarnation(restores: restores))
   }

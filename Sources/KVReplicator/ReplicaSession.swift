@@ -258,7 +258,8 @@ struct ReplicaSession: Sendable {
     }
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
-    case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
+    case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending:
+      becomeNewIncarnation(restores: mayHaveLost(refusal.version))
     case (_, .refuse(let refusal)): if !isMending { end(error(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.

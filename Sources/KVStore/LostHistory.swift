@@ -41,7 +41,7 @@ struct LostHistory: Sendable {
     first = try log.floor()
     let known = max(state.cursor, state.received)
     // What a former incarnation had acknowledged is not this one's to push: it is brought back, if the hub lacks it.
-    let former = state.lineage.last?.through ?? 0
+    let former = state.lineage.map(\.through).max() ?? 0
     lowest = min(cursor, state.lowestRollback)
     isLoss = known > cursor || shipped < state.shipped
     formerThrough = state.formerThrough
@@ -89,11 +89,13 @@ struct LostHistory: Sendable {
   func rollback(
     to cursor: Position, in space: Identity, digest: Digest, head: Version, _ state: StoreState
   ) -> RollbackRecord {
-    // A hub that was restored once more may have lost again what was brought back to it: no cursor tells of that.
-    let mayBeLostAgain = state.lowestRollback < .max && cursor.identity != state.hubEpoch
+    // In another epoch the hub may have lost again what was brought back to it, or what it had confirmed under a former name,
+    // though its history through the cursor is as it was.
+    let isNewEpoch = state.hubEpoch != .zero && cursor.identity != state.hubEpoch
+    let mayBeLost = isNewEpoch && (state.lowestRollback < .max || !state.lineage.isEmpty)
     return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
-      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLostAgain,
+      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLost,
       ownThrough: isLoss ? head : max(head, state.ownThrough))
   }
 }
