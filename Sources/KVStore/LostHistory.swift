@@ -167,8 +167,12 @@ extension WriteGroup {
 }
 
 extension CommitLog {
-  /// The next commits of others that are to be brought back to a restored hub; nil: that was all.
-  func restoration(_ state: StoreState, maximumBytes: Int) throws -> Restoration? {
+  /// The next commits of others that are to be brought back to a restored hub, and of what this store wrote under a former name
+  /// what `screen` leaves of it, which was made of the same state: a change that had lost a conflict was never there. nil: that
+  /// was all.
+  func restoration(
+    _ state: StoreState, _ screen: CommitScreen<some RowLookup>, maximumBytes: Int
+  ) throws -> Restoration? {
     guard state.isRestoring else { return nil }
     let start = max(state.restoredThrough, state.formerThrough, try floor())
     var restoration = Restoration(
@@ -180,10 +184,17 @@ extension CommitLog {
         let isForeign =
           header.serverVersion > state.lowestRollback && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
         guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
+        let kept = isForeign ? .all : try screen.kept(of: entry, in: bytes)
+        if case .none = kept { return true }
         let size = restoration.segment.records.count + entry.record.count
         if restoration.segment.changeCount > 0, size > maximumBytes { return false }
-        restoration.segment.records.append(bytes.extracting(entry.record))
-        restoration.segment.changeCount += header.changeCount
+        if case .some(let changes) = kept {
+          restoration.segment.records.append(commit: header, changes: changes, in: bytes)
+          restoration.segment.changeCount += changes.count
+        } else {
+          restoration.segment.records.append(bytes.extracting(entry.record))
+          restoration.segment.changeCount += header.changeCount
+        }
         return true
       }
       restoration.segment.through = stream.version

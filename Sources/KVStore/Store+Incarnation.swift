@@ -113,7 +113,11 @@ extension Store {
   /// was all.
   package func restorationSegment(maximumBytes: Int) throws -> Restoration? {
     try shipOnlyDurable()
-    return try published { try restoration(state, maximumBytes: maximumBytes) }
+    return try read { snapshot in
+      let state = try snapshot.state
+      let screen = CommitScreen(rows: snapshot, state: state, history: .every, current: nil)
+      return try restoration(state, screen, maximumBytes: maximumBytes)
+    }
   }
 
   /// The hub has again what others had written and this log holds through `version`, but for the commits of the versions

@@ -22,6 +22,11 @@ extension ModelStore {
     return try push(after: after, state, screen, maximumBytes: maximumBytes, readBytes: StoreLimits.pushReadBytes)
   }
 
+  func restoration(maximumBytes: Int) throws -> Restoration? {
+    let screen = CommitScreen(rows: ScreenedRows(self), state: state, history: .every, current: nil)
+    return try restoration(state, screen, maximumBytes: maximumBytes)
+  }
+
   mutating func acknowledge(
     _ ack: Acknowledgement, digest: Digest, localChanges: Int, localBytes: Int = 0, epoch: Identity,
     isUnproven: Bool = false

@@ -368,7 +368,7 @@ final class SimulatedLink {
       return (.becameNewIncarnation(store.replicaState), true)
     case .readRestoration(let maximumBytes):
       if surroundings.bug == .restorationForgotten { return (.restorationRead(nil), true) }
-      return (.restorationRead(try store.restoration(store.state, maximumBytes: maximumBytes)), true)
+      return (.restorationRead(try store.restoration(maximumBytes: maximumBytes)), true)
     case .recordRestored(let version, let declined):
       if !declined.isEmpty { sightings.append(.restorationDeclined) }
       try store.recordRestored(through: version, declined: declined)
