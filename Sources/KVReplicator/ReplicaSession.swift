@@ -370,8 +370,12 @@ struct ReplicaSession: Sendable {
     push.unproven != nil || configuration.mode.contains(.pull) && isHeld
   }
 
-  /// What they wait for may be a version that the hub had and has lost: then for all it has.
-  private var isHeld: Bool { state.holdUntil > pull.cursor && (state.holdUntil == .max || head > pull.cursor) }
+  /// So does everything while the hub feeds this store's own again, since in this session it does not feed what is pushed in it. What
+  /// is waited for may be a version that the hub had and has lost: then it is all that it has.
+  private var isHeld: Bool {
+    let end = max(state.holdUntil, state.ownThrough)
+    return end > pull.cursor && (end == .max || head > pull.cursor)
+  }
 
   /// Re-offers wait for a session that pulls.
   var awaitsPull: Bool { !configuration.mode.contains(.pull) && state.holdUntil > pull.cursor }

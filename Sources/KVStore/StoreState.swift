@@ -151,6 +151,8 @@ package struct StoreState: Sendable, Equatable {
     acknowledged = hasPending ? max(acknowledged, record.through) : version
     hubEpoch = record.epoch
     decidedBy = record.head
+    // What is fed again of its own must not come to stand over what it has pushed meanwhile: that is fed as well.
+    if ownThrough > cursor { ownThrough = max(ownThrough, record.head) }
     noteCoverage()
     holdUntil = max(holdUntil, record.holdUntil)
     if record.holdUntil > 0, !subscription.missing.isEmpty { isHeldForLoad = true }
@@ -194,7 +196,6 @@ package struct StoreState: Sendable, Equatable {
       contact = HubContact()
     }
     contact.backedUp = 0
-    let goesBack = record.cursor.version < cursor || record.cursor.identity != hubEpoch
     // A backup of an epoch covers what the space had when the epoch began; what is brought back to it comes later.
     decidedBy = record.isRestoring ? .max : 0
     hubSpace = record.space
@@ -216,8 +217,6 @@ package struct StoreState: Sendable, Equatable {
     acknowledgedBytes -= min(record.bytes, acknowledgedBytes)
     guard record.isRestoring else { return }
     ownThrough = record.ownThrough
-    // What of this store's own is fed again must not come to stand over what it writes from now on. That is not fed.
-    if goesBack { holdUntil = ownThrough }
     lowestRollback = min(lowestRollback, cursor)
     restoredThrough = 0
     restoreThrough = version
