@@ -120,9 +120,11 @@ extension ReplicaSession {
   }
 
   /// Through which version of this store's log the hub surely has what it has decided. What others brought back says so of the last
-  /// commit only: their logs may have begun in the middle. Then it is what the hub had when it was where both have the same.
+  /// commit only: their logs may have begun in the middle. Then it is what the hub had when it was where both have the same, unless
+  /// nothing was lost since the hub said so itself.
   private func proven(_ welcome: Welcome) -> Version {
-    welcome.appliedKind == .log
+    let isAsBefore = state.cursor?.identity == welcome.head.identity && state.cursor?.version == welcome.common.version
+    return welcome.appliedKind == .log || isAsBefore
       ? welcome.lastApplied : min(welcome.lastApplied, state.covered(at: welcome.common.version))
   }
 

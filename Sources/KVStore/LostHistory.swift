@@ -89,10 +89,10 @@ struct LostHistory: Sendable {
   func rollback(
     to cursor: Position, in space: Identity, digest: Digest, head: Version, _ state: StoreState
   ) -> RollbackRecord {
-    // In another epoch the hub may have lost again what was brought back to it, or what it had confirmed under a former name,
-    // though its history through the cursor is as it was.
+    // In another epoch the hub may have lost what it had confirmed under a former name, though its history through the cursor is
+    // as it was.
     let isNewEpoch = state.hubEpoch != .zero && cursor.identity != state.hubEpoch
-    let mayBeLost = isNewEpoch && (state.lowestRollback < .max || !state.lineage.isEmpty)
+    let mayBeLost = isNewEpoch && !state.lineage.isEmpty && state.lowestRollback == .max
     return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
       changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLost,
