@@ -405,8 +405,11 @@ import Testing
     options.conflictRetention = ConflictRetention(age: .milliseconds(200))
     mine = try replica("mine", options)
     try await Task.sleep(for: .milliseconds(250))
+    let began = ContinuousClock.now
     try await conflict(mine, theirs, .localWins, keys: ["k60"])
-    #expect(try mine.conflicts().map { text($0.key) } == ["k60"])
+    keys = try mine.conflicts().map { text($0.key) }
+    // On a machine that is busy it may be too old by then itself.
+    #expect(keys == ["k60"] || keys.isEmpty && ContinuousClock.now - began > .milliseconds(200), "\(keys)")
     _ = try reopened(mine, "mine")
   }
 
