@@ -18,7 +18,8 @@
 //     none of these                                                    resume
 //
 // A replica that hears replicaRestored goes on as a new incarnation. So does one that finds, by the welcome's digest, that a
-// hub which has decided more than it was told has decided other commits than its own.
+// hub which has decided more than it was told has decided other commits than its own, or that it had once confirmed an
+// exception of which it has not heard.
 
 import KVLog
 import KVProtocol

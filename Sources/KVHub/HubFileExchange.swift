@@ -125,6 +125,7 @@ package struct HubFileExchange: Sendable {
       retentionFloor: state.retentionFloor)
     welcome.appliedKind = progressOfReplica?.digestKind ?? .log
     welcome.horizon = progressOfReplica?.horizon ?? .none
+    welcome.confirmed = progressOfReplica?.confirmed ?? 0
     welcome.retentionSeconds = state.retentionSeconds
     welcome.backedUp = state.backedUp
     let coverage = SentCoverage(hello, state)

@@ -212,7 +212,8 @@ package struct HubSession: Sendable {
 
   private mutating func restored(_ outcome: RestorationOutcome) {
     isRestoring = false
-    actions.append(.send(.restored(Restored(through: outcome.through, declined: outcome.declined))))
+    actions.append(
+      .send(.restored(Restored(through: outcome.through, declined: outcome.declined, head: outcome.head))))
   }
 
   private mutating func inquire() {
@@ -268,6 +269,7 @@ package struct HubSession: Sendable {
     welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
     welcome.appliedKind = progress?.digestKind ?? .log
     welcome.horizon = progress?.horizon ?? .none
+    welcome.confirmed = progress?.confirmed ?? 0
     welcome.credit = configuration.windowBytes
     let coverage = SentCoverage(hello, state)
     welcome.covered = coverage.covered

@@ -241,7 +241,7 @@ final class InMemorySpace: HubSpace {
       } catch {
         throw HubStorageError.malformed("\(error)")
       }
-      progress.unconfirmed.removeAll { $0.version <= confirmed }
+      progress.confirm(through: confirmed)
       if push.segment.through > progress.lastApplied {
         try state.decide(push, &progress)
         progress.decided(push)
@@ -273,8 +273,9 @@ extension InMemorySpace {
   func restore(_ restoration: Restoration) throws -> RestorationOutcome {
     try state.withLock { state in
       guard !state.isClosed else { throw HubStorageError.closed }
-      var outcome = RestorationOutcome(through: restoration.segment.through, declined: [])
+      var outcome = RestorationOutcome(through: restoration.segment.through, declined: [], head: 0)
       try state.restore(restoration, &outcome)
+      outcome.head = state.head
       state.wake()
       return outcome
     }
@@ -330,12 +331,14 @@ extension InMemorySpace.State {
         outcome.declined.append(header.version)
         continue
       }
+      // Its author's copy brings it without: nobody pushes it, so everybody is fed it.
+      let formerVersion = header.serverVersion > 0 ? header.serverVersion : .max
       append(
         commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes),
-        formerVersion: header.serverVersion)
+        formerVersion: formerVersion)
       for change in changes {
         rows[change.key] = InMemorySpace.Row(
-          version: head, formerVersion: header.serverVersion, origin: header.origin, time: header.time,
+          version: head, formerVersion: formerVersion, origin: header.origin, time: header.time,
           value: change.value)
       }
       author.lastApplied = header.originVersion

@@ -1,7 +1,7 @@
 // What a hub remembers of a replica, stored in the same durable step as the commits it applies from it.
 //
 //     progress = replica 16 | lastApplied u64 | digest 16 | kind u8 | zero 3 | horizon u64 | its digest 16 |
-//                exceptions (CommitException.swift)
+//                confirmed u64 | exceptions (CommitException.swift)
 //
 // Invariants:
 // - `lastApplied` only grows: a commit at or below it is never applied again.
@@ -22,6 +22,9 @@ package struct ReplicaProgress: Hashable, Sendable {
   }
   /// The furthest of what was left out through there: a replica that has another log there is not the one that sent it.
   package var horizon = Horizon.none
+  /// The last exception that the replica has said it has recorded, which is forgotten here: a replica that has not heard of what
+  /// was decided there is not what it was. 0: none.
+  package var confirmed: Version = 0
   /// Exceptions that the replica has not yet said it has recorded.
   package var unconfirmed: [CommitException]
 
@@ -40,6 +43,13 @@ package struct ReplicaProgress: Hashable, Sendable {
     digest = push.segment.digest
     digestKind = .log
     if push.horizon.version > horizon.version { horizon = push.horizon }
+  }
+
+  /// The replica has recorded the exceptions through that version.
+  package mutating func confirm(through version: Version) {
+    guard let last = unconfirmed.last(where: { $0.version <= version }) else { return }
+    confirmed = last.version
+    unconfirmed.removeAll { $0.version <= version }
   }
 
   /// Bytes that the reasons of further refusals may have together.
@@ -63,6 +73,7 @@ package struct ReplicaProgress: Hashable, Sendable {
     bytes.append(digest)
     bytes.append(littleEndian: UInt32(digestKind.rawValue))
     horizon.encode(to: &bytes)
+    bytes.append(littleEndian: confirmed)
     CommitException.encode(unconfirmed, to: &bytes)
   }
 
@@ -79,6 +90,7 @@ package struct ReplicaProgress: Hashable, Sendable {
     digest = try reader.digest(from: bytes)
     digestKind = try reader.digestKind(from: bytes)
     horizon = try Horizon(from: &reader, in: bytes)
+    confirmed = try reader.read(UInt64.self, from: bytes)
     unconfirmed = try CommitException.decodeList(from: &reader, in: bytes)
     try reader.end(of: bytes)
   }

@@ -20,9 +20,12 @@ package struct RestorationOutcome: Hashable, Sendable {
   package var through: Version
   /// Those that were not taken, by the replica's versions.
   package var declined: [Version]
+  /// The hub's version by which it has the others.
+  package var head: Version
 
-  package init(through: Version, declined: [Version]) {
+  package init(through: Version, declined: [Version], head: Version) {
     self.through = through
     self.declined = declined
+    self.head = head
   }
 }

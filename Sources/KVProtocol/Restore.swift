@@ -8,6 +8,7 @@
 //                records             commit records of the replica's log, of commits of others and of former incarnations, with
 //                                    the version that the hub had given it, if that is known
 //     restored = through      u64    durably decided through this version of the replica
+//                head         u64    the hub's version by which it has what it took
 //                count        u32
 //                *declined    u64    not taken: somebody has written a key of it since; ascending, none after `through`
 
@@ -28,10 +29,12 @@ package struct Restore: Hashable, Sendable {
 package struct Restored: Hashable, Sendable {
   package var through: Version
   package var declined: [Version]
+  package var head: Version
 
-  package init(through: Version, declined: [Version]) {
+  package init(through: Version, declined: [Version], head: Version) {
     self.through = through
     self.declined = declined
+    self.head = head
   }
 }
 
@@ -59,6 +62,7 @@ extension Restore {
 extension Restored {
   func encode(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: through)
+    bytes.append(littleEndian: head)
     bytes.append(littleEndian: UInt32(declined.count))
     for version in declined { bytes.append(littleEndian: version) }
   }
@@ -66,9 +70,10 @@ extension Restored {
   init(decoding bytes: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     through = try reader.read(UInt64.self, from: bytes)
+    head = try reader.read(UInt64.self, from: bytes)
     let count = Int(try reader.read(UInt32.self, from: bytes))
     // A count that cannot fit allocates nothing.
-    guard count <= reader.remaining(in: bytes) / 8 else { throw LogFormatError(.overLimit, at: 8) }
+    guard count <= reader.remaining(in: bytes) / 8 else { throw LogFormatError(.overLimit, at: 16) }
     declined = []
     declined.reserveCapacity(count)
     for _ in 0..<count {

@@ -11,6 +11,7 @@
 //               zero            2
 //               horizon         u64    the furthest horizon of the replica's pushes
 //               horizonDigest   16     the replica's digest there, as the replica once sent it
+//               confirmed       u64    the last exception that the replica confirmed, which the hub has forgotten; 0: none
 //               commonVersion   u64    the newest of the replica's hub positions that the hub has: its cursor, unless the hub
 //                                      was restored; what it feeds begins there
 //               commonDigest    16
@@ -41,6 +42,8 @@ package struct Welcome: Hashable, Sendable {
   package var appliedKind = ReplicaProgress.DigestKind.log
   /// The furthest horizon of what it decided.
   package var horizon = Horizon.none
+  /// The last exception that the replica confirmed: one that has not heard of it was put back.
+  package var confirmed: Version = 0
   /// The first epoch of the space.
   package var space: Identity
   /// The newest of the replica's hub positions that is in the hub's history too; its identity is the epoch.
@@ -70,6 +73,10 @@ package struct Welcome: Hashable, Sendable {
     self.retentionFloor = retentionFloor
   }
 
+  /// Whether a replica that has heard what was decided through `shipped` is the one that confirmed what the hub has forgotten. Of
+  /// what others brought back it finds out by itself what was declined.
+  package func isConfirmed(through shipped: Version) -> Bool { confirmed <= shipped || appliedKind == .commit }
+
   /// The welcome read as the acknowledgement it implies.
   package var acknowledgement: Acknowledgement {
     Acknowledgement(through: lastApplied, exceptions: unconfirmed, head: head.version)
@@ -86,6 +93,7 @@ extension Welcome {
     bytes.append(appliedDigest)
     bytes.append(littleEndian: UInt32(appliedKind.rawValue) | (mayRefuse ? 0x100 : 0))
     horizon.encode(to: &bytes)
+    bytes.append(littleEndian: confirmed)
     bytes.append(littleEndian: common.version)
     bytes.append(common.digest)
     bytes.append(littleEndian: head.version)
@@ -114,6 +122,7 @@ extension Welcome {
     appliedKind = kind
     mayRefuse = kinds & 0x100 != 0
     horizon = try Horizon(from: &reader, in: bytes)
+    confirmed = try reader.read(UInt64.self, from: bytes)
     let commonVersion = try reader.read(UInt64.self, from: bytes)
     common = Position(identity: epoch, version: commonVersion, digest: try reader.digest(from: bytes))
     let version = try reader.read(UInt64.self, from: bytes)

@@ -166,7 +166,7 @@ public struct FileExchange: Sendable {
         .replication,
         "the file is from the space \(welcome.space), and this store synchronises with \(state.hubSpace).", path: path)
     }
-    guard welcome.lastApplied <= state.local.version,
+    guard welcome.lastApplied <= state.local.version, welcome.isConfirmed(through: state.shipped),
       welcome.lastApplied != state.shipped || welcome.appliedKind == .commit
         || welcome.appliedDigest == state.shippedDigest
     else { throw notOurs(path) }

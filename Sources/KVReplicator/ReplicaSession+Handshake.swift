@@ -2,7 +2,8 @@
 //
 // - The hub's copy of what this replica pushed is what its log holds, and the hub has what the replica pulled: resume.
 // - The hub has something else of it, or more than its log, or less of what this store has not heard of, because of commits that
-//   its log does not have: the store was copied or restored. It goes on as a new incarnation, with a new session.
+//   its log does not have, or was told that this store knows what was declined, and it does not: the store was copied or restored. It
+//   goes on as a new incarnation, with a new session.
 // - The space is another one than the replica was bound to: an error, unless it is to adopt it (ReplicaSession+Adoption).
 // - The hub lacks what the replica had pulled, or had acknowledged: the hub was restored. The replica goes back to what both
 //   have, brings back what it had from others, then goes on.
@@ -88,7 +89,7 @@ extension ReplicaSession {
       rollBack(welcome, onward: welcome)
     case .resume: begin()
     case .impossible(let error): end(error)
-    case .replicaRestored: becomeNewIncarnation(restores: mayHaveLost(welcome.lastApplied))
+    case .replicaRestored: becomeNewIncarnation()
     case .ahead, .hubRestored:
       // Before it is believed, what the hub has of our history must be ours.
       phase = .checkingDigest(welcome)
@@ -110,7 +111,9 @@ extension ReplicaSession {
           "the hub takes version \(welcome.common.version) for known here, and this store has pulled \(cursor). Upgrade "
             + "the older side."))
     }
-    guard welcome.lastApplied <= state.local.version else { return .replicaRestored }
+    guard welcome.lastApplied <= state.local.version, welcome.isConfirmed(through: state.shipped) else {
+      return .replicaRestored
+    }
     guard Claim(welcome, shipped: state.shipped).horizon.version <= state.local.version else { return .replicaRestored }
     let isSame = welcome.appliedDigest == state.shippedDigest || welcome.appliedKind == .commit
     guard welcome.lastApplied != state.shipped || isSame else { return .replicaRestored }
@@ -134,7 +137,7 @@ extension ReplicaSession {
     // What is acknowledged may be gone from the log; what is not cannot be.
     let isUnknown = found == nil && welcome.lastApplied <= state.shipped
     guard isUnknown || found?.isAsClaimed == true else {
-      return becomeNewIncarnation(restores: welcome.lastApplied < state.shipped)
+      return becomeNewIncarnation()
     }
     guard case .ahead = standing(welcome) else { return rollBack(welcome, found) }
     guard welcome.lastApplied > state.shipped, let digest = found?.log else { return begin() }
@@ -159,13 +162,9 @@ extension ReplicaSession {
 
   // MARK: A copy
 
-  /// A hub decides a version once. If it has something else where it had told this store that it decided, it was restored, and
-  /// the other one of two that had one name wrote on: so it may lack what it had confirmed before.
-  func mayHaveLost(_ version: Version) -> Bool { version > 0 && version == state.shipped }
-
-  mutating func becomeNewIncarnation(restores: Bool) {
+  mutating func becomeNewIncarnation() {
     phase = .becomingNewIncarnation
-    actions.append(.becomeNewIncarnation(restores: restores))
+    actions.append(.becomeNewIncarnation)
   }
 
   mutating func becameNewIncarnation(_ state: ReplicaState) {
@@ -227,7 +226,7 @@ extension ReplicaSession {
 
   mutating func restorationRead(_ restoration: Restoration?) {
     guard case .restoring = phase else { return }
-    guard let restoration else { return actions.append(.recordRestored(through: nil, declined: [])) }
+    guard let restoration else { return actions.append(.recordRestored(through: nil, declined: [], head: 0)) }
     restoringThrough = restoration.segment.through
     actions.append(.send(.restore(Restore(segment: restoration.segment, cursor: restoration.cursor))))
   }
@@ -237,7 +236,7 @@ extension ReplicaSession {
       return violation("it answers a restore that is not under way")
     }
     restoringThrough = nil
-    actions.append(.recordRestored(through: through, declined: restored.declined))
+    actions.append(.recordRestored(through: through, declined: restored.declined, head: restored.head))
   }
 
   mutating func restorationRecorded(_ state: ReplicaState) {

@@ -70,14 +70,14 @@ struct ReplicaSession: Sendable {
     /// The hub wants all commits, those too that were overwritten since.
     case shipEvery
     /// The hub has other commits under this store's name.
-    case becomeNewIncarnation(restores: Bool)
+    case becomeNewIncarnation
     /// Go over to another space, or go on with that.
     case adopt(space: Identity, head: Position)
     /// The hub was restored, or the space or its epoch is new here.
     case rollBack(to: Position, in: Identity, shipped: Version, digest: Digest?, head: Version)
     case readRestoration(maximumBytes: Int)
     /// nil: nothing was left.
-    case recordRestored(through: Version?, declined: [Version])
+    case recordRestored(through: Version?, declined: [Version], head: Version)
     case readPush(after: Version, maximumBytes: Int)
     case acknowledge(OutboundPush.Decision, epoch: Identity)
     case apply(CommitSegment, epoch: Identity)
@@ -259,7 +259,7 @@ struct ReplicaSession: Sendable {
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
     case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending:
-      becomeNewIncarnation(restores: mayHaveLost(refusal.version))
+      becomeNewIncarnation()
     case (_, .refuse(let refusal)): if !isMending { end(error(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.

@@ -404,8 +404,8 @@ final class SessionRunner: Sendable {
     case .awaitLocal(let version):
       _ = try await store.advance(beyond: version)
       return .localAdvanced
-    case .becomeNewIncarnation(let restores):
-      return .becameNewIncarnation(try await store.becomeNewIncarnation(restores: restores))
+    case .becomeNewIncarnation:
+      return .becameNewIncarnation(try await store.becomeNewIncarnation())
     case .adopt(let space, let head):
       let (state, rows) = try await store.adopt(space: space, head: head)
       return .adopted(state, rows: rows)
@@ -414,8 +414,8 @@ final class SessionRunner: Sendable {
         try await store.rollBack(to: cursor, in: space, shipped: shipped, digest: digest, head: head))
     case .readRestoration(let maximumBytes):
       return try await blocking { .restorationRead(try store.restorationSegment(maximumBytes: maximumBytes)) }
-    case .recordRestored(let version, let declined):
-      return .restorationRecorded(try await store.recordRestored(through: version, declined: declined))
+    case .recordRestored(let version, let declined, let head):
+      return .restorationRecorded(try await store.recordRestored(through: version, declined: declined, head: head))
     case .send, .establish, .shipEvery, .notify, .end, .beginAgain, .fail:
       return nil
     }

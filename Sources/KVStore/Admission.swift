@@ -26,7 +26,7 @@ extension WriteGroup {
       try progress(of: replica)
       ?? ReplicaProgress(
         replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
-    progress.unconfirmed.removeAll { $0.version <= confirmed }
+    progress.confirm(through: confirmed)
     let segment = push.segment
     // What others brought back of this replica it may not have known of when it pushed: it has to look first.
     let isVerified = progress.digestKind == .log || segment.after == progress.lastApplied

@@ -92,7 +92,7 @@ extension WriteGroup {
   private func isKnown(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
     let isOwn = commit.header.origin == state.incarnation
     guard try commit.header.originVersion <= (isOwn ? state.acknowledged : known(of: commit.header.origin)) else {
-      return false
+      return try isOverwritten(commit, in: bytes)
     }
     // A hub that was never restored gives a version of an author once. That it was restored, a store need not have noticed: the
     // other one of two that had one name may have written what lies beyond this one's cursor.
@@ -111,6 +111,20 @@ extension WriteGroup {
       $0.incarnation == header.origin && header.originVersion > $0.through && header.originVersion <= $0.until
     }
     return try state.hasPending && isOfOurName && logHas(commit, in: bytes)
+  }
+
+  /// Whether the commit is this store's, and nothing of it stood here any more when the hub was found to be restored, but what others
+  /// wrote knowing of it: that comes after it, and is not to be covered by it until then.
+  private func isOverwritten(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    guard state.lowestRollback < .max, try isOwn(commit, in: bytes), try logHas(commit, in: bytes) else { return false }
+    var isOverwritten = true
+    var changes = ChangeCursor(commit)
+    while let change = try changes.next(in: bytes) {
+      guard isOverwritten else { continue }
+      let row = try row(of: bytes.extracting(change.key))
+      isOverwritten = row.map { $0.serverVersion > 0 && $0.version > commit.header.originVersion } ?? false
+    }
+    return isOverwritten
   }
 
   private func logHas(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {

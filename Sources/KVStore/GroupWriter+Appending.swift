@@ -184,7 +184,7 @@ extension GroupWriter {
   }
 
   func append(_ record: RestoredRecord) {
-    append(.restored, record.encoded()) { $0.restored(through: record.through) }
+    append(.restored, record.encoded()) { $0.restored(record) }
   }
 
   /// A record that changes the counters alone; durable with the group.

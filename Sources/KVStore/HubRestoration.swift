@@ -47,7 +47,7 @@ extension WriteGroup {
   private func restore(
     _ restoration: Restoration, _ marks: inout CommitMarks.Contents
   ) throws -> RestorationOutcome {
-    var outcome = RestorationOutcome(through: restoration.segment.through, declined: [])
+    var outcome = RestorationOutcome(through: restoration.segment.through, declined: [], head: 0)
     var authors: [Identity: ReplicaProgress] = [:]
     var declined: Set<Identity> = []
     do {
@@ -77,7 +77,9 @@ extension WriteGroup {
           return
         }
         if try !addsNothing(commit, in: bytes) {
-          try admit(commit, in: bytes, serverVersion: commit.header.serverVersion)
+          // Its author's copy brings it without: nobody pushes it, so everybody is fed it.
+          let former = commit.header.serverVersion
+          try admit(commit, in: bytes, serverVersion: former > 0 ? former : .max)
         }
         progress.lastApplied = commit.header.originVersion
         marks.matched[author] = progress.lastApplied
@@ -89,22 +91,30 @@ extension WriteGroup {
       throw AdmissionError.malformed("\(error)")
     }
     for progress in authors.values { try append(progress) }
+    outcome.head = state.version
     return outcome
   }
 
   /// Whether the commit is among what the hub had all the time: who goes on under another name brings back all that the hub
-  /// had confirmed under the former one. A row is as the commit left it, or all were overwritten by what the bringer, who has
+  /// had confirmed under the former one. All its rows are as the commit left them, or were overwritten by what the bringer, who has
   /// everything through `cursor`, has seen.
   private func neverLost(_ commit: CommitView, in bytes: RawSpan, seen cursor: Version) throws -> Bool {
     let header = commit.header
-    var isOverwritten = true
+    var isHere = true
+    var isFound = false
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
-      let row = try row(of: bytes.extracting(change.key))
-      if let row, row.origin == header.origin, row.time == header.time { return true }
-      isOverwritten = isOverwritten && row.map { $0.version <= cursor && $0.time > header.time } ?? false
+      guard isHere else { continue }
+      if let row = try row(of: bytes.extracting(change.key)) {
+        let isOfCommit = row.origin == header.origin && row.time == header.time
+        isHere = isOfCommit || row.version <= cursor && row.time > header.time
+        isFound = true
+      } else {
+        // A tombstone may be gone.
+        isHere = change.isDeletion
+      }
     }
-    return isOverwritten
+    return isHere && isFound
   }
 
   /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.

@@ -28,7 +28,7 @@ struct LogApplier {
         state.rolledBack(try RollbackRecord(decoding: payload))
         guard state.isConsistent else { throw LogFormatError(.badValue, at: record.payload.lowerBound) }
       case .subscription: state.subscribed(try SubscriptionRecord(decoding: payload))
-      case .restored: state.restored(through: try RestoredRecord(decoding: payload).through)
+      case .restored: state.restored(try RestoredRecord(decoding: payload))
       case .adoption:
         state.adopting(try AdoptionRecord(decoding: payload))
         authors = [:]

@@ -62,6 +62,14 @@ struct LostHistory: Sendable {
       known > cursor && (!partial.isEmpty || !pages.isEmpty || first > formerThrough && firstForeign > lowest + 1)
   }
 
+  /// What the store had heard that the hub has under its present name, and what it may not have: all that it did not surely have
+  /// at the store's cursor. nil: it surely has all of it.
+  init?(ofName state: StoreState, in log: some CommitLog) throws {
+    let surely = min(state.shipped, state.coverageMarks.local(at: state.cursor))
+    guard surely < state.shipped else { return nil }
+    try self.init(after: max(state.cursor, state.received), shipped: surely, state, in: log)
+  }
+
   private mutating func note(_ entry: CommitStream.Entry, _ state: StoreState) {
     let header = entry.header
     if header.flags.contains(.rows) {
@@ -92,7 +100,9 @@ struct LostHistory: Sendable {
     // In another epoch the hub may have lost what it had confirmed under a former name, though its history through the cursor is
     // as it was.
     let isNewEpoch = state.hubEpoch != .zero && cursor.identity != state.hubEpoch
-    let mayBeLost = isNewEpoch && !state.lineage.isEmpty && state.lowestRollback == .max
+    // And what was brought back to it before it was restored again, and has not been pulled since.
+    let mayBeLost =
+      isNewEpoch && (!state.lineage.isEmpty && state.lowestRollback == .max || cursor.version < state.restoredBy)
     return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
       changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLost,
@@ -111,18 +121,18 @@ struct OfferedRow: Sendable {
 }
 
 extension WriteGroup {
-  /// What the hub has under the present name is not what this store wrote. With `restores`, the hub may also lack what it
-  /// once confirmed.
-  func becomeNewIncarnation(_ incarnation: Identity, restores: Bool) throws {
+  /// What the hub has under the present name is not what this store wrote; `lost` is pending again.
+  func becomeNewIncarnation(_ incarnation: Identity, _ lost: LostHistory?) throws {
     let former = state
-    try append(IncarnationRecord(incarnation: incarnation, through: former.shipped))
-    guard restores else { return }
-    append(
-      RollbackRecord(
-        space: former.hubSpace,
-        cursor: Position(identity: former.hubEpoch, version: former.cursor, digest: former.cursorDigest), shipped: 0,
-        shippedDigest: state.shippedDigest, acknowledged: former.acknowledged, changes: 0, bytes: 0,
-        isRestoring: true, ownThrough: former.ownThrough))
+    if let lost {
+      append(
+        lost.rollback(
+          to: Position(identity: former.hubEpoch, version: former.cursor, digest: former.cursorDigest),
+          in: former.hubSpace, digest: former.shippedDigest, head: former.ownThrough, former))
+    }
+    try append(IncarnationRecord(incarnation: incarnation, through: state.shipped))
+    // Nothing is to be brought back, but what was before.
+    if lost != nil, !former.isRestoring { append(RestoredRecord(through: state.restoreThrough, head: 0)) }
   }
 
   /// Offers rows, deletions too, as commits of this store.
@@ -143,10 +153,13 @@ extension WriteGroup {
     try append(succession)
   }
 
-  /// The hub has again what it lost and `log` has through `version`, nil: all of it, but for the commits `declined`.
-  func recordRestored(through version: Version?, declined: [Version], from log: some CommitLog) throws {
+  /// By its version `head` the hub has again what it lost and `log` has through `version`, nil: all of it, but for the commits
+  /// `declined`.
+  func recordRestored(
+    through version: Version?, declined: [Version], head: Version, from log: some CommitLog
+  ) throws {
     for version in declined { try offerAgain(version, from: log) }
-    append(RestoredRecord(through: version ?? state.restoreThrough))
+    append(RestoredRecord(through: version ?? state.restoreThrough, head: head))
   }
 
   /// Offers what is still current of a commit in the log as a commit of this store.

@@ -114,6 +114,8 @@ private struct PageMerge {
   let interval: KeyInterval
   let state: StoreState
   let incarnation: Identity
+  /// The page has this store's commits through there, under whatever name.
+  private let applied: Version
   /// What is to be recorded.
   var rows = RowsBuilder()
   var contests = Contests()
@@ -128,6 +130,7 @@ private struct PageMerge {
     self.interval = interval
     self.state = state
     self.incarnation = incarnation
+    applied = max(page.applied, state.lineage.map(\.through).max() ?? 0)
     end = interval.end
   }
 
@@ -185,7 +188,7 @@ private struct PageMerge {
 
   /// Whether the hub took this store's change after it had read the page: nobody else's was there to stand against it.
   private func isLater(_ row: Row) -> Bool {
-    row.serverVersion == 0 && row.origin == incarnation && row.version > page.applied
+    row.serverVersion == 0 && row.version > applied
   }
 
   /// A key that has no value on the hub.

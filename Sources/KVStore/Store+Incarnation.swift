@@ -17,13 +17,17 @@
 package import KVLog
 
 extension Store {
-  /// Goes on under a new name: what the hub has under the present one is not what this store wrote. With `restores`, the hub
-  /// was restored as well and may lack what it once confirmed: that is brought back to it. Returns where the store stands.
-  package func becomeNewIncarnation(restores: Bool) async throws -> ReplicaState {
+  /// Goes on under a new name: what the hub has under the present one is not what this store wrote. Of what it had confirmed,
+  /// that is pending again which it did not surely have at the store's cursor: the hub may have been restored to before that,
+  /// without anybody's noticing. Returns where the store stands.
+  package func becomeNewIncarnation() async throws -> ReplicaState {
     let token = lease
+    let state = state
+    let lost = try await onBlockingThread { [self] in try published { try LostHistory(ofName: state, in: self) } }
+    if let lost, lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
     try await perform { group in
       try group.checkLease(token)
-      try group.becomeNewIncarnation(.random(), restores: restores)
+      try group.becomeNewIncarnation(.random(), lost)
     }
     return replicaState()
   }
@@ -122,12 +126,14 @@ extension Store {
 
   /// The hub has again what others had written and this log holds through `version`, but for the commits of the versions
   /// `declined`, whose keys somebody has written since: what is still current in them is offered as commits of this store.
-  /// nil: there was nothing left. Durable when it returns.
-  package func recordRestored(through version: Version?, declined: [Version]) async throws -> ReplicaState {
+  /// nil: there was nothing left. The hub has it by its version `head`. Durable when it returns.
+  package func recordRestored(
+    through version: Version?, declined: [Version], head: Version
+  ) async throws -> ReplicaState {
     let token = lease
     try await perform { [self] group in
       try group.checkLease(token)
-      try group.recordRestored(through: version, declined: declined, from: self)
+      try group.recordRestored(through: version, declined: declined, head: head, from: self)
     }
     return replicaState()
   }

@@ -163,10 +163,13 @@ extension RollbackRecord {
 /// Of what a restored hub had lost, it has again what came from others and is in this log through this version.
 struct RestoredRecord {
   var through: Version
+  /// The hub's version by which it has it; 0: nothing was brought.
+  var head: Version
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(littleEndian: through)
+    bytes.append(littleEndian: head)
     return bytes
   }
 }
@@ -175,6 +178,7 @@ extension RestoredRecord {
   init(decoding span: RawSpan) throws(LogFormatError) {
     var reader = ByteReader()
     through = try reader.read(UInt64.self, from: span)
+    head = try reader.read(UInt64.self, from: span)
     try reader.end(of: span)
   }
 }

@@ -67,6 +67,8 @@ package struct StoreState: Sendable, Equatable {
   /// versions. Equal: nothing is to be brought back.
   var restoredThrough: Version = 0
   var restoreThrough: Version = 0
+  /// The hub's version by which it has what was brought back last; 0: nothing was.
+  var restoredBy: Version = 0
   /// The versions of a hub in rows and commits up to this version of the store are those of a space that it has left.
   var formerThrough: Version = 0
   /// Not all that came from there, or went there, has been offered to the present space yet.
@@ -220,6 +222,7 @@ package struct StoreState: Sendable, Equatable {
     lowestRollback = min(lowestRollback, cursor)
     restoredThrough = 0
     restoreThrough = version
+    restoredBy = 0
   }
 
   /// The store is bound to another space, of which it has nothing yet. Nothing is pushed before it has what is there.
@@ -240,14 +243,16 @@ package struct StoreState: Sendable, Equatable {
     isHeldForLoad = record.head.version > 0
     restoredThrough = 0
     restoreThrough = 0
+    restoredBy = 0
     lowestRollback = .max
     ownThrough = 0
     formerThrough = version
     isAdopting = true
   }
 
-  mutating func restored(through version: Version) {
-    restoredThrough = min(version, restoreThrough)
+  mutating func restored(_ record: RestoredRecord) {
+    restoredThrough = min(record.through, restoreThrough)
+    restoredBy = max(restoredBy, record.head)
   }
 
   /// Whether the hub had confirmed the commit under a name that the store no longer has.
@@ -291,7 +296,7 @@ package struct StoreState: Sendable, Equatable {
   //           parkedCommits u64 | parkedBytes u64 | journal entries u64 | journal bytes u64 |
   //           journal floor (version u64 | ordinal u64) | journal since u64 |
   //           lastTime u64 | soleAuthor 16 | soleAuthorSince u64 | restoredThrough u64 | restoreThrough u64 |
-  //           lowestRollback u64 |
+  //           restoredBy u64 | lowestRollback u64 |
   //           incarnation 16 | former u16 | *(incarnation 16 | through u64 | until u64) |
   //           as `HubPositions` has them |
   //           hubSpace 16 | lastSuccessor u64 | formerThrough u64 | isAdopting u64 | ownThrough u64 | decidedBy u64 |
@@ -322,6 +327,7 @@ package struct StoreState: Sendable, Equatable {
     bytes.append(littleEndian: soleAuthorSince)
     bytes.append(littleEndian: restoredThrough)
     bytes.append(littleEndian: restoreThrough)
+    bytes.append(littleEndian: restoredBy)
     bytes.append(littleEndian: lowestRollback)
     bytes.append(incarnation)
     bytes.append(littleEndian: UInt16(clamping: lineage.count))
@@ -376,6 +382,7 @@ package struct StoreState: Sendable, Equatable {
     soleAuthorSince = try reader.read(UInt64.self, from: bytes)
     restoredThrough = try reader.read(UInt64.self, from: bytes)
     restoreThrough = try reader.read(UInt64.self, from: bytes)
+    restoredBy = try reader.read(UInt64.self, from: bytes)
     lowestRollback = try reader.read(UInt64.self, from: bytes)
     incarnation = try reader.identity(from: bytes)
     for _ in 0..<(try reader.read(UInt16.self, from: bytes)) {

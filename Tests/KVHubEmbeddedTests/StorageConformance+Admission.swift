@@ -172,9 +172,11 @@ extension StorageConformance {
       let next = try await space.admit(b.push(after: 2, through: 3), from: b, confirmed: 1)
       #expect(next.exceptions == [stale[1]])
       #expect(try space.progress(of: b.identity)?.unconfirmed == [stale[1]])
+      #expect(try space.progress(of: b.identity)?.confirmed == 1)
       b.put("y", "b")
       _ = try await space.admit(b.push(after: 3, through: 4), from: b, confirmed: 3)
       #expect(try space.progress(of: b.identity)?.unconfirmed == [])
+      #expect(try space.progress(of: b.identity)?.confirmed == 2, "the last of them, and no commit that was taken")
     }
   }
 

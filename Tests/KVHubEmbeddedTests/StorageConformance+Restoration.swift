@@ -40,7 +40,7 @@ extension StorageConformance {
       try await space.beginEpoch(after: try space.head().identity, through: 3)
       let restoration = Restoration(segment: a.segment(after: 0, through: 4), cursor: 3)
       for _ in 0..<2 {
-        #expect(try await space.restore(restoration) == RestorationOutcome(through: 4, declined: []))
+        #expect(try await space.restore(restoration) == RestorationOutcome(through: 4, declined: [], head: 4))
         #expect(try space.head().version == 4 && space.progress(of: a.identity)?.lastApplied == 4)
       }
       #expect(try space.feed(after: 3, excluding: .zero, maximumBytes: 1 << 20)?.contents == ["4:z=lost"])
@@ -64,7 +64,7 @@ extension StorageConformance {
       restored.put("z", "in its place")
       _ = try await space.admit(restored.push(after: 1, cursor: 1), from: restored)
       let outcome = try await space.restore(Restoration(segment: a.segment(after: 1, through: 3), cursor: 1))
-      #expect(outcome == RestorationOutcome(through: 3, declined: [2, 3]))
+      #expect(outcome == RestorationOutcome(through: 3, declined: [2, 3], head: 2))
       #expect(try space.head().version == 2 && space.progress(of: a.identity)?.lastApplied == 2)
       #expect(try space.feed(after: 1, excluding: .zero, maximumBytes: 1 << 20)?.contents == ["2:z=in its place"])
     }

@@ -171,7 +171,7 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     state.formerEpochs = [.random()]
     driver(.opened(state))
     #expect(driver(.received(restore)) == ["restore 0-1"])
-    #expect(driver(.restored(RestorationOutcome(through: 1, declined: []))) == ["restored"])
+    #expect(driver(.restored(RestorationOutcome(through: 1, declined: [], head: 1))) == ["restored"])
     // What both have is not lost.
     let beyond = Message.restore(Restore(segment: author.segment(after: 0, through: 1), cursor: 1))
     #expect(driver(.received(beyond)) == ["refuse \(RefusalCode.violation.rawValue)", "close"])

@@ -220,6 +220,7 @@ import Testing
     var progress = ReplicaProgress(
       replica: fixedIdentity, lastApplied: random.next(),
       digest: Digest(high: random.next(), low: random.next()), unconfirmed: exceptions)
+    progress.confirmed = random.next()
     progress.horizon = Horizon(version: random.next(), digest: Digest(high: random.next(), low: random.next()))
     let bytes = progress.encoded
     #expect(try bytes.lend { (bytes) throws(LogFormatError) in try ReplicaProgress(decoding: bytes) } == progress)

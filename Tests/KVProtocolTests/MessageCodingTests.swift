@@ -77,7 +77,7 @@ import Testing
       #expect(throws: ProtocolError.self) { try Message.decode(.welcome, Message.welcome(welcome).payload) }
     }
     for declined: [Version] in [[0], [2, 2], [3, 2], [4, 10]] {
-      let restored = Message.restored(Restored(through: 9, declined: declined))
+      let restored = Message.restored(Restored(through: 9, declined: declined, head: 4))
       #expect(throws: ProtocolError.self, "\(declined)") { try Message.decode(.restored, restored.payload) }
     }
   }

@@ -59,6 +59,7 @@ extension SeededGenerator {
       welcome.retentionSeconds = next()
       welcome.backedUp = next()
       welcome.horizon = Horizon(version: next(), digest: digest())
+      welcome.confirmed = next()
       return .welcome(welcome)
     case .refuse: return .refuse(Refusal(.gap, version: next(), "étrange \(next())"))
     case .push:
@@ -92,7 +93,7 @@ extension SeededGenerator {
     case .restore: return .restore(Restore(segment: undigested(), cursor: next()))
     case .restored:
       let declined = Set((0..<Int.random(in: 0...4, using: &self)).map { _ in next() | 1 }).sorted()
-      return .restored(Restored(through: max(next(), declined.last ?? 0), declined: declined))
+      return .restored(Restored(through: max(next(), declined.last ?? 0), declined: declined, head: next()))
     case .rowsRequest:
       return .rowsRequest(
         RowsRequest(

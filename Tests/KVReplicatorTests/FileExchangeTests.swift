@@ -71,6 +71,39 @@ import Testing
     try await hub.close()
   }
 
+  @Test(
+    "A store that was put back to before it heard of a refusal which it had confirmed does not take the commit for taken"
+  )
+  func putBack() async throws {
+    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    var options = Hub.Options()
+    options.limits.valueBytes = 4
+    let path = "\(bench.path)/a"
+    var store = try await Store.open(at: path)
+    // What is there comes with this, so that nothing but the decisions is news later.
+    try await carry(store, hub, "start")
+    try await store.put("too long", for: "b")
+    try await FileExchange(store).export(to: file("first"))
+    #expect(try await hub.importChanges(from: file("first"), into: "space", options: options).refused == 1)
+    _ = try await hub.exportAnswer(to: file("first.back"), for: file("first"), of: "space")
+    try await store.put("fine", for: "a")
+    try await store.close()
+    try FileManager.default.copyItem(atPath: path, toPath: file("saved"))
+    store = try await Store.open(at: path)
+    #expect(try await FileExchange(store).importAnswer(from: file("first.back")).parked == 1)
+    try await carry(store, hub, "second")
+    try await store.close()
+    // It has the same log, and has not heard of the refusal that the hub has forgotten.
+    let putBack = try await Store.open(at: file("saved"))
+    let refused = await #expect(throws: StoreError.self) {
+      try await FileExchange(putBack).importAnswer(from: file("second.back"))
+    }
+    #expect(refused?.message.contains("restored to an older state") == true)
+    #expect(putBack.counters().pendingChanges == 2)
+    try await putBack.close()
+    try await hub.close()
+  }
+
   @Test("With files alone, lost, doubled, late and in any order, and sessions in between, everything arrives once")
   func converges() async throws {
     var random = SeededGenerator()

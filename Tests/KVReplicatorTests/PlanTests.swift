@@ -84,7 +84,7 @@ import Testing
     let plan = try await replicator.plan()
     #expect(plan.expectedConflicts == 3)
     // Also of what is written under another name, as a copy does that goes on.
-    _ = try await b.becomeNewIncarnation(restores: false)
+    _ = try await b.becomeNewIncarnation()
     try await b.put("from b, later", for: "one")
     #expect(try await replicator.plan().expectedConflicts == 3)
     #expect(plan.commitsToReceive == 7 && plan.changesToSend == 5)

@@ -248,6 +248,35 @@ private final class Archipelago {
     try await sea.closeAll()
   }
 
+  @Test(
+    "What a hub had confirmed to a copy and lost, unnoticed since the original wrote on, is there in the end",
+    arguments: [Replicator.Direction.both, .push])
+  func unnoticed(_ direction: Replicator.Direction) async throws {
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    try await a.put("0", for: "base")
+    try await sea.sync("a")
+    try await sea.copy("hub", to: "saved hub")
+    try await sea.copy("a", to: "copy")
+    let copy = try await sea.store("copy")
+    for key in ["of the copy", "contested"] { try await copy.put("copy", for: key) }
+    // Where it only pushes, its cursor stays behind what it is told of.
+    #expect(try await sea.sync("copy", direction).pendingChanges == 0)
+    try await sea.copy("saved hub", to: "hub")
+    let original = try await sea.store("a")
+    for key in ["contested", "of the original", "and more"] { try await original.put("a", for: key) }
+    try await sea.sync("a")
+    try await sea.heal(["copy", "a", "b"])
+    let expected = [
+      "base": "0", "of the copy": "copy", "contested": "a", "of the original": "a", "and more": "a",
+    ]
+    for name in ["copy", "a", "b"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    #expect(try await sea.store("copy").conflicts().map(\.losingValue) == [Array("copy".utf8)])
+    let history = try await sea.history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")
+    try await sea.closeAll()
+  }
+
   @Test("A replica that is restored from an older copy gets back what the hub has of it, and keeps what it writes then")
   func replicaRestored() async throws {
     let sea = try Archipelago()

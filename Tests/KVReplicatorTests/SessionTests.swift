@@ -297,6 +297,24 @@ private func feed(after: Version, through: Version, records: [UInt8] = [], chang
     #expect(cursor.identity == other && cursor.version == 2)
   }
 
+  @Test(
+    "A store that has not heard of what it once confirmed was put back, unless others brought that to the hub",
+    arguments: [0, 2, 3] as [Version])
+  func confirmed(through version: Version) throws {
+    for kind in [ReplicaProgress.DigestKind.log, .commit] {
+      var script = Script(write(3))
+      var welcome = script.welcome
+      welcome.head.version = 3
+      welcome.lastApplied = 3
+      welcome.appliedDigest = script.store.digest(at: 3)!
+      welcome.appliedKind = kind
+      welcome.confirmed = version
+      script.tell(.received(.welcome(welcome)))
+      let isPutBack = if case .becomeNewIncarnation = script.work.first { true } else { false }
+      #expect(isPutBack == (version > 0 && kind == .log))
+    }
+  }
+
   @Test("A hub that has decided more than it told is believed only if its digest is that of the log")
   func lostAcknowledgement() throws {
     for isSame in [true, false] {

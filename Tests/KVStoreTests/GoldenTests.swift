@@ -217,6 +217,7 @@ import Testing
         CommitException(version: 3, reason: .refused(code: 8, message: "no")),
       ])
     progress.horizon = Horizon(version: 9, digest: Self.digest)
+    progress.confirmed = 1
     let bytes = progress.encoded
     expect(
       bytes,
@@ -224,7 +225,8 @@ import Testing
         ("replica", "101112131415161718191a1b1c1d1e1f"),
         ("lastApplied", "0400000000000000"), ("digest", "303132333435363738393a3b3c3d3e3f"),
         ("digestKind", "00000000"), ("horizon", "0900000000000000"),
-        ("horizonDigest", "303132333435363738393a3b3c3d3e3f"), ("exceptions", "02000000"),
+        ("horizonDigest", "303132333435363738393a3b3c3d3e3f"), ("confirmed", "0100000000000000"),
+        ("exceptions", "02000000"),
         ("stale", "0200000000000000" + "01" + "0700000000000000"),
         ("refused", "0300000000000000" + "02" + "0800" + "0200" + "6e6f"),
       ])
@@ -349,6 +351,7 @@ import Testing
     state.soleAuthorSince = 21
     state.restoredThrough = 22
     state.restoreThrough = 23
+    state.restoredBy = 25
     state.lowestRollback = 24
     state.incarnation = Self.epoch
     state.lineage = [.init(incarnation: Self.store, through: 25, until: 26)]
@@ -380,6 +383,7 @@ import Testing
         ("journal: since", "1c00000000000000"), ("lastTime", "05000068e5cf8b01"),
         ("soleAuthor", "101112131415161718191a1b1c1d1e1f"), ("soleAuthorSince", "1500000000000000"),
         ("restoredThrough", "1600000000000000"), ("restoreThrough", "1700000000000000"),
+        ("restoredBy", "1900000000000000"),
         ("lowestRollback", "1800000000000000"), ("incarnation", "202122232425262728292a2b2c2d2e2f"),
         ("former", "0100"), ("former: incarnation", "000102030405060708090a0b0c0d0e0f"),
         ("former: through", "1900000000000000"), ("former: until", "1a00000000000000"), ("positions", "1800"),

@@ -39,7 +39,7 @@ import Testing
       ("a feed", { _ = try await mine.apply(feed, epoch: epoch, policy: .lastWriterWins) }),
       ("a page", { _ = try await mine.load(page, policy: .lastWriterWins) }),
       ("a lapse", { _ = try await mine.lapse() }),
-      ("another name", { _ = try await mine.becomeNewIncarnation(restores: true) }),
+      ("another name", { _ = try await mine.becomeNewIncarnation() }),
       (
         "a roll-back",
         {
@@ -47,7 +47,7 @@ import Testing
             to: .start(of: .random()), in: epoch, shipped: 0, digest: .origin(of: epoch), head: 2)
         }
       ),
-      ("what was restored", { _ = try await mine.recordRestored(through: nil, declined: []) }),
+      ("what was restored", { _ = try await mine.recordRestored(through: nil, declined: [], head: 0) }),
       ("another space", { _ = try await mine.adopt(space: .random(), head: .start(of: .random())) }),
     ]
     for step in steps {

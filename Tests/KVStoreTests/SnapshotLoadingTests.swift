@@ -70,7 +70,7 @@ import Testing
     try await mine.put("shared", for: "k")
     try await exchange.settle([mine], policy: .lastWriterWins)
     try await mine.put("pending", for: "p")
-    _ = try await mine.becomeNewIncarnation(restores: false)
+    _ = try await mine.becomeNewIncarnation()
     let later = try await mine.put("later", for: "q")
     #expect(try mine.timeOfLocalCommit(after: later.version - 2) != nil)
     #expect(try mine.timeOfLocalCommit(after: later.version - 1) != nil, "whichever name it was written under")
@@ -80,6 +80,28 @@ import Testing
     #expect(mine.counters().pendingChanges == 2)
     try await exchange.settle([mine], policy: .lastWriterWins)
     #expect(try rows(hub) == rows(mine))
+  }
+
+  @Test(
+    "So does what was pending then and is taken after the page was read; what was taken before it goes when the hub has it no more"
+  )
+  func takenUnderANewName() async throws {
+    let (mine, theirs) = (try fixture.replica("mine"), try fixture.replica("theirs"))
+    for key in ["k", "deleted"] { try await mine.put("shared", for: key) }
+    try await exchange.settle([mine, theirs], policy: .lastWriterWins)
+    try await mine.put("pending", for: "p")
+    _ = try await mine.becomeNewIncarnation()
+    try await mine.put("later", for: "q")
+    try await theirs.delete("deleted")
+    try await exchange.settle([theirs], policy: .lastWriterWins)
+    _ = try await mine.lapse()
+    let page = try page(for: mine)
+    while try await exchange.push(mine) {}
+    #expect(mine.counters().pendingChanges == 0)
+    _ = try await mine.load(page, policy: .lastWriterWins)
+    #expect(try rows(mine) == ["k": "shared", "p": "pending", "q": "later"])
+    try await exchange.settle([theirs, mine], policy: .lastWriterWins)
+    #expect(try rows(mine) == rows(hub) && rows(theirs) == rows(hub))
   }
 
   @Test("A page of a version before the pull cursor is refused, and changes nothing")

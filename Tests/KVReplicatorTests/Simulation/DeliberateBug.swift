@@ -14,7 +14,8 @@ enum DeliberateBug: String, CaseIterable, Sendable {
   case transactionSplit = "a transaction becomes several commits"
   case voidChangeShipped = "a change that lost a conflict is shipped"
   case conflictUnrecorded = "the value that lost is not kept"
-  case confirmedBeforeDurable = "exceptions are confirmed before they are recorded durably"
+  case confirmedBeforeDurable =
+    "exceptions are confirmed before they are recorded durably, and the hub forgets that they were"
   case restorationForgotten = "what a restored hub has lost of others is not brought back"
   case restoredTwice = "what is brought back is not compared with what is there"
   case incarnationKept = "a copy goes on under the name of its original"

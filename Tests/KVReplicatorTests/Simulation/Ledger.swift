@@ -195,7 +195,13 @@ final class Ledger: @unchecked Sendable {
     var apart = excused.union(destroyed).union(parted)
     for write in writes { apart.formUnion(write.saw) }
     for store in stores {
-      for conflict in store.conflicts { apart.formUnion(contested(in: conflict) + losers(of: conflict)) }
+      for conflict in store.conflicts {
+        apart.formUnion(contested(in: conflict) + losers(of: conflict))
+        // A merged value has both sides.
+        if conflict.outcome == .merged {
+          apart.formUnion(places[Moment(time: conflict.remoteTime, key: conflict.key)] ?? [])
+        }
+      }
     }
     var transactions: [Int: [Int]] = [:]
     for (id, write) in writes.enumerated() where !apart.contains(id) {

@@ -154,7 +154,7 @@ final class ModelGroup: WriteGroup {
   }
 
   func append(_ record: RestoredRecord) {
-    store.state.restored(through: record.through)
+    store.state.restored(record)
     needsSynchronize = true
   }
 

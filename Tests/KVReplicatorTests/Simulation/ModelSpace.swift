@@ -62,7 +62,11 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
 
   func owner(of replica: Identity, claimedBy principal: String?) -> String? { principal }
 
-  func progress(of replica: Identity) -> ReplicaProgress? { store.progress[replica] }
+  func progress(of replica: Identity) -> ReplicaProgress? {
+    var progress = store.progress[replica]
+    if bug == .confirmedBeforeDurable { progress?.confirmed = 0 }
+    return progress
+  }
 
   func admit(_ push: PushSegment, from replica: Identity, confirmed: Version) throws -> Acknowledgement {
     admissions += 1

@@ -73,29 +73,33 @@ extension ModelStore {
   ) throws -> Int {
     let digest = digest ?? self.digest(at: shipped) ?? .zero
     let lost = try LostHistory(after: cursor.version, shipped: shipped, state, in: self)
-    var wanted: [OfferedRow] = []
-    if lost.needsRows {
-      wanted = rows.filter { lost.isInRowsOnly($0.value.row) }.map { key, held in
-        OfferedRow(
-          key: key, version: held.row.version, time: held.row.time, value: held.value,
-          isOwn: held.row.serverVersion == 0)
-      }
-      wanted.sort { $0.key.lexicographicallyPrecedes($1.key) }
-    }
-    let offered = wanted
-    _ = try perform { group in
-      try group.offer(offered)
-    }
+    let offered = try offerRows(of: lost)
     _ = perform { $0.append(lost.rollback(to: cursor, in: space, digest: digest, head: head, $0.state)) }
+    return offered
+  }
+
+  /// Returns whether something that the hub had confirmed is pending again.
+  @discardableResult
+  mutating func becomeNewIncarnation(_ incarnation: Identity) throws -> Bool {
+    let lost = try LostHistory(ofName: state, in: self)
+    if let lost { _ = try offerRows(of: lost) }
+    _ = try perform { try $0.becomeNewIncarnation(incarnation, lost) }
+    return lost != nil
+  }
+
+  private mutating func offerRows(of lost: LostHistory) throws -> Int {
+    guard lost.needsRows else { return 0 }
+    var offered = rows.filter { lost.isInRowsOnly($0.value.row) }.map { key, held in
+      OfferedRow(
+        key: key, version: held.row.version, time: held.row.time, value: held.value, isOwn: held.row.serverVersion == 0)
+    }
+    offered.sort { $0.key.lexicographicallyPrecedes($1.key) }
+    _ = try perform { try $0.offer(offered) }
     return offered.count
   }
 
-  mutating func becomeNewIncarnation(_ incarnation: Identity, restores: Bool) throws {
-    _ = try perform { try $0.becomeNewIncarnation(incarnation, restores: restores) }
-  }
-
-  mutating func recordRestored(through version: Version?, declined: [Version]) throws {
-    _ = try perform { try $0.recordRestored(through: version, declined: declined, from: $0.log) }
+  mutating func recordRestored(through version: Version?, declined: [Version], head: Version) throws {
+    _ = try perform { try $0.recordRestored(through: version, declined: declined, head: head, from: $0.log) }
   }
 
   /// Takes a commit off the list of those that were refused: a new one has what was in it.

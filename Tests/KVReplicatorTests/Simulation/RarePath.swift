@@ -11,7 +11,7 @@ enum RarePath: String, CaseIterable {
   case newIncarnation = "a replica went on as a new incarnation"
   case afterRestoring = "a replica that was restored went on as a new incarnation"
   case afterCloning = "a replica of which there are two went on as a new incarnation"
-  case bothRestored = "replica and hub were both restored"
+  case confirmedIsPending = "a new incarnation had pending again what the hub had confirmed"
   case broughtBack = "commits of others were brought back to the hub"
   case broughtBackByOthers = "a replica found that others had brought back its commits"
   case unheardOfferedAgain = "what the hub had decided, and nobody heard of, was offered again after it was restored"

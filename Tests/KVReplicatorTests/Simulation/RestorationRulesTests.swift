@@ -68,7 +68,7 @@ private func feed(
     // The second one was stale when it was first pushed, and came as the third: nobody but the hub's new history has it.
     _ = try store.apply(feed([(1, "first"), (3, "third")]), epoch: epoch)
     try rollBack(&store)
-    try store.recordRestored(through: nil, declined: [])
+    try store.recordRestored(through: nil, declined: [], head: 0)
     _ = try store.apply(
       feed([(1, "first"), (2, "second"), (3, "third")]), epoch: Identity(high: 9, low: 10))
     #expect(store.rows[Array("k".utf8)]?.value == Array("third".utf8))
@@ -152,7 +152,7 @@ private func feed(
     #expect(store.state.neededFrom == 3)
     try rollBack(&store)
     #expect(store.state.isRestoring && store.state.neededFrom == 1)
-    try store.recordRestored(through: nil, declined: [])
+    try store.recordRestored(through: nil, declined: [], head: 0)
     #expect(!store.state.isRestoring)
   }
 

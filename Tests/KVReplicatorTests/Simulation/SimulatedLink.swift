@@ -360,18 +360,17 @@ final class SimulatedLink {
       if offered > 0 { sightings.append(.rowsOffered) }
       if wasRestoring { sightings.append(.restoredWhileBringingBack) }
       return (.rolledBack(store.replicaState), true)
-    case .becomeNewIncarnation(let restores):
-      if restores { sightings.append(.bothRestored) }
-      if surroundings.bug != .incarnationKept {
-        try store.becomeNewIncarnation(surroundings.draw(), restores: restores)
+    case .becomeNewIncarnation:
+      if surroundings.bug != .incarnationKept, try store.becomeNewIncarnation(surroundings.draw()) {
+        sightings.append(.confirmedIsPending)
       }
       return (.becameNewIncarnation(store.replicaState), true)
     case .readRestoration(let maximumBytes):
       if surroundings.bug == .restorationForgotten { return (.restorationRead(nil), true) }
       return (.restorationRead(try store.restoration(maximumBytes: maximumBytes)), true)
-    case .recordRestored(let version, let declined):
+    case .recordRestored(let version, let declined, let head):
       if !declined.isEmpty { sightings.append(.restorationDeclined) }
-      try store.recordRestored(through: version, declined: declined)
+      try store.recordRestored(through: version, declined: declined, head: head)
       return (.restorationRecorded(store.replicaState), true)
     case .load, .lapse: throw Simulation.Failure("everything is fed here, and nothing loaded")
     case .adopt: throw Simulation.Failure("there is one space, and nothing to adopt")
