@@ -119,6 +119,62 @@ import Testing
     #expect(try rows(mine) == ["k": "theirs"])
   }
 
+  @Test(
+    "Pages, pushes, feeds, lapses and new names in any order: all come to the same, and nothing that was written is gone"
+  )
+  func anyOrder() async throws {
+    var random = SeededGenerator()
+    let stores = try fixture.replicas(3)
+    try await exchange.settle(stores, policy: .lastWriterWins)
+    var written: [String: String] = [:]
+    func write(_ store: Store) async throws {
+      // Nobody else writes the first one, or writes it again.
+      let key = "u/\(random.below(10))/\(written.count)"
+      written[key] = "\(written.count)"
+      try await store.put("\(written.count - 1)", for: key)
+      let other = "k\(random.below(6))"
+      if random.chance(70) {
+        try await store.put("\(written.count)", for: other)
+      } else {
+        try await store.delete(other)
+      }
+    }
+    /// Something that happens while a page is on its way.
+    func step(_ store: Store) async throws {
+      if random.chance(30) { try await write(store) } else { _ = try await exchange.push(store) }
+    }
+    func load(_ store: Store) async throws {
+      while try await exchange.pull(store, policy: .lastWriterWins) {}
+      guard let missing = store.replicaState().missing.intervals.first else { return }
+      for _ in 0..<random.below(3) { try await write(store) }
+      if random.chance(25) { _ = try await store.becomeNewIncarnation() }
+      let cut = Array(["k1", "k3", "u", "u/2", "u/5", "u/7"][random.below(6)].utf8)
+      let isWithin =
+        missing.from.lexicographicallyPrecedes(cut) && missing.end.map { cut.lexicographicallyPrecedes($0) } ?? true
+      let interval = KeyInterval(from: missing.from, end: isWithin ? cut : missing.end)
+      let page = try hub.page(
+        of: interval, for: store.incarnation, deletions: store.counters().pendingChanges > 0, maximumBytes: 1 << 20)
+      for _ in 0..<random.below(6) { try await step(random.chance(70) ? store : stores[random.below(3)]) }
+      _ = try await store.load(page, policy: .lastWriterWins)
+    }
+    for _ in 0..<500 {
+      let store = stores[random.below(3)]
+      switch random.below(100) {
+      case 0..<30: try await write(store)
+      case 30..<50: _ = try await exchange.push(store)
+      case 50..<65: _ = try await exchange.pull(store, policy: .lastWriterWins)
+      case 65..<88: try await load(store)
+      case 88..<92: _ = try await store.lapse()
+      default: _ = try await store.becomeNewIncarnation()
+      }
+    }
+    for store in stores { while !store.replicaState().missing.isEmpty { try await load(store) } }
+    try await exchange.settle(stores, policy: .lastWriterWins, seed: random.seed)
+    let expected = try rows(hub)
+    for (number, store) in stores.enumerated() { #expect(try rows(store) == expected, "replica \(number)") }
+    #expect(written.allSatisfy { expected[$0.key] != nil }, "\(written.keys.filter { expected[$0] == nil })")
+  }
+
   @Test("What was seen is known through the oldest of the versions it was seen at, and of nothing that is not wanted")
   func seen() {
     var subscription = Subscription()

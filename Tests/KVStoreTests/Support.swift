@@ -55,6 +55,7 @@ struct Exchange {
         .next(after: state.shipped, maximumBytes: segmentBytes)
     else { return false }
     push.refusals = try refusals(in: push)
+    push.coverage = state.covered
     let ack = try await hub.admit(
       push, from: replica.incarnation, confirmed: state.shipped)
     if losesAcknowledgement { return true }
@@ -96,11 +97,12 @@ struct Exchange {
 
   func pull(_ replica: Store, policy: ConflictPolicy) async throws -> Bool {
     try await cover(replica)
-    let cursor = replica.replicaState().cursor?.version ?? 0
-    guard let feed = try hub.feedSegment(after: cursor, excluding: replica.incarnation, maximumBytes: segmentBytes)
-    else {
-      return false
-    }
+    let state = replica.replicaState()
+    guard
+      let feed = try hub.feedSegment(
+        after: state.cursor?.version ?? 0, excluding: replica.incarnation, within: state.covered,
+        maximumBytes: segmentBytes)
+    else { return false }
     _ = try await replica.apply(feed, epoch: hub.identity, policy: policy)
     return true
   }
