@@ -332,7 +332,7 @@ extension InMemorySpace.State {
         continue
       }
       // Its author's copy brings it without: nobody pushes it, so everybody is fed it.
-      let formerVersion = header.serverVersion > 0 ? header.serverVersion : .max
+      let formerVersion = header.serverVersion > 0 ? header.serverVersion : ServerVersion.forgotten
       append(
         commit, core: Array(restoration.segment.records[commit.core]), mark: commit.mark(in: bytes),
         formerVersion: formerVersion)
@@ -387,6 +387,11 @@ extension InMemorySpace.State {
         continue
       }
       let changes = try changes(of: commit, in: push.segment.records)
+      let isOfferedAgain = !commit.header.flags.isDisjoint(with: [.reoffer, .resolution])
+      let isHere = changes.allSatisfy { change in
+        rows[change.key].map { $0.time == commit.header.time && $0.value == change.value } ?? false
+      }
+      if isOfferedAgain, isHere { continue }
       let newer = changes.compactMap { change -> Version? in
         let key = change.key
         let seen = push.coverage.contains(key.bytes) ? push.cursor : 0

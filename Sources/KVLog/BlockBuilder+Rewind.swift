@@ -63,12 +63,18 @@ extension ChangeCursor {
 }
 
 extension [UInt8] {
-  /// Makes the commit whose record begins at `offset` one of `origin`.
-  package mutating func replaceOrigin(with origin: Identity, ofRecordAt offset: Int) {
+  /// Makes the commit whose record begins at `offset` one of `origin`, with other flags.
+  package mutating func rename(recordAt offset: Int, as origin: Identity, flags: CommitFlags) {
+    func replace(_ place: Int, with bytes: [UInt8]) {
+      let start = offset + RecordView.headerByteCount + place
+      replaceSubrange(start..<start + bytes.count, with: bytes)
+    }
     var bytes: [UInt8] = []
     bytes.append(origin)
-    let start = offset + RecordView.headerByteCount + CommitLayout.origin
-    replaceSubrange(start..<start + bytes.count, with: bytes)
+    replace(CommitLayout.origin, with: bytes)
+    bytes = []
+    bytes.append(littleEndian: flags.rawValue)
+    replace(CommitLayout.flags, with: bytes)
   }
 
   /// Appends a commit record with only some of a commit's changes: their bytes as they are, the count corrected.

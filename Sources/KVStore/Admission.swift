@@ -67,9 +67,11 @@ extension WriteGroup {
       }
       if let refusal = refusals.next(for: version) {
         progress.refuse(refusal, messageRoom: &messageRoom)
+      } else if try addsNothing(commit, in: bytes) {
+        continue
       } else if let newer = try newerVersion(than: push, has: commit, in: bytes, by: progress.replica) {
         progress.unconfirmed.append(CommitException(version: version, reason: .stale(hubVersion: newer)))
-      } else if try !addsNothing(commit, in: bytes) {
+      } else {
         try admit(commit, in: bytes)
       }
     }
@@ -87,10 +89,11 @@ extension WriteGroup {
     }
   }
 
-  /// Whether the hub was restored and has already got back, from somebody else, what is offered again here: the same rows, of
-  /// the same time. What a replica offered again before the hub was restored is not told from its first form otherwise.
+  /// Whether the hub has what is offered again here: the same rows, of the same time. It was restored and got it back from somebody
+  /// else, where what a replica offered again before is not told from its first form otherwise; or the replica is the copy of one
+  /// that brought it.
   func addsNothing(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
-    guard !state.lineage.isEmpty, !commit.header.flags.isDisjoint(with: [.reoffer, .resolution]) else { return false }
+    guard !commit.header.flags.isDisjoint(with: [.reoffer, .resolution]) else { return false }
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       let isHere = try withRow(bytes.extracting(change.key)) { row, value in

@@ -67,7 +67,8 @@ extension ChangeBatch: RandomAccessCollection {
       value: entry.isDeletion ? nil : Array(bytes[entry.value]),
       kind: StoreChange.Kind(of: commit.header, in: state),
       state: conflicted.contains(position) ? .conflicted : commit.state,
-      serverVersion: commit.header.serverVersion, time: commit.header.time, origin: commit.header.origin)
+      serverVersion: ServerVersion.told(commit.header.serverVersion), time: commit.header.time,
+      origin: commit.header.origin)
   }
 }
 

@@ -95,9 +95,9 @@ extension WriteGroup {
       return try isOverwritten(commit, in: bytes)
     }
     // A hub that was never restored gives a version of an author once. That it was restored, a store need not have noticed: the
-    // other one of two that had one name may have written what lies beyond this one's cursor.
-    let isOfOurName = state.lineage.contains { $0.incarnation == commit.header.origin }
-    let mayBeAnother = try isOfOurName && commit.header.originVersion > log.floor()
+    // other one of two that had one name may have written what lies beyond this one's cursor, or it was put back itself, and others
+    // brought back to the hub what it wrote before.
+    let mayBeAnother = try isOurs(commit) && commit.header.originVersion > log.floor()
     guard state.lowestRollback < .max || mayBeAnother else { return true }
     return try logHas(commit, in: bytes)
   }
@@ -127,11 +127,19 @@ extension WriteGroup {
     return isOverwritten
   }
 
+  /// Whether the commit's name is this store's, or was.
+  private func isOurs(_ commit: CommitView) -> Bool {
+    let origin = commit.header.origin
+    return origin == state.incarnation || state.lineage.contains { $0.incarnation == origin }
+  }
+
   private func logHas(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
-    let mark = commit.mark(in: bytes)
-    guard try marks.with(log, after: log.floor(), through: published.position, { $0.contains(mark) }) else {
-      return false
+    // What was pending when this store took another name is in its log under the former one.
+    let names = [commit.header.origin] + (isOurs(commit) ? state.lineage.map(\.incarnation) : [])
+    let isThere = try marks.with(log, after: log.floor(), through: published.position) { marks in
+      names.contains { marks.contains(commit.mark(in: bytes, as: $0)) }
     }
+    guard isThere else { return false }
     return try !isHidden(commit, in: bytes)
   }
 

@@ -57,11 +57,12 @@ extension WriteGroup {
           try authors[author] ?? self.progress(of: author)
           ?? ReplicaProgress(replica: author, lastApplied: 0, digest: .zero, unconfirmed: [])
         let mark = commit.mark(in: bytes)
-        if commit.header.originVersion <= progress.lastApplied,
-          try marks.contains(mark) || neverLost(commit, in: bytes, seen: restoration.cursor)
-        {
-          if commit.header.originVersion == progress.lastApplied { marks.matched[author] = progress.lastApplied }
-          return
+        if commit.header.originVersion <= progress.lastApplied {
+          if marks.contains(mark) {
+            if commit.header.originVersion == progress.lastApplied { marks.matched[author] = progress.lastApplied }
+            return
+          }
+          if try neverLost(commit, in: bytes, seen: restoration.cursor) { return }
         }
         // Under the author's name the hub has other commits: the author was restored as well, and wrote on.
         let isOfTheAuthor =
@@ -79,7 +80,7 @@ extension WriteGroup {
         if try !addsNothing(commit, in: bytes) {
           // Its author's copy brings it without: nobody pushes it, so everybody is fed it.
           let former = commit.header.serverVersion
-          try admit(commit, in: bytes, serverVersion: former > 0 ? former : .max)
+          try admit(commit, in: bytes, serverVersion: former > 0 ? former : ServerVersion.forgotten)
         }
         progress.lastApplied = commit.header.originVersion
         marks.matched[author] = progress.lastApplied
@@ -107,7 +108,10 @@ extension WriteGroup {
       guard isHere else { continue }
       if let row = try row(of: bytes.extracting(change.key)) {
         let isOfCommit = row.origin == header.origin && row.time == header.time
-        isHere = isOfCommit || row.version <= cursor && row.time > header.time
+        // Not what was left of it, and offered as another one.
+        if isOfCommit, try logHas(commit.mark(in: bytes), at: row.version) { return true }
+        // What the hub had given a later version than the row's came after it.
+        isHere = isOfCommit || row.version <= cursor && row.version > header.serverVersion && row.time > header.time
         isFound = true
       } else {
         // A tombstone may be gone.
@@ -115,6 +119,18 @@ extension WriteGroup {
       }
     }
     return isHere && isFound
+  }
+
+  private func logHas(_ mark: Digest, at version: Version) throws -> Bool {
+    guard try version > log.floor(), version <= published.version else { return false }
+    var isThere = false
+    try log.withStream(after: version - 1, through: published.position) { stream in
+      _ = try stream.next(through: published.position) { entry, bytes in
+        isThere = entry.view.mark(in: bytes) == mark
+        return true
+      }
+    }
+    return isThere
   }
 
   /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.

@@ -12,7 +12,7 @@ struct LostHistory: Sendable {
   /// The hub has decided this store's commits through this version.
   private let shipped: Version
   /// The version after which the log begins.
-  private let first: Version
+  let first: Version
   /// The hub's versions beyond this are looked for.
   private let lowest: Version
   /// Whether the hub has lost anything that this store knows. Of what it wrote, that is pending again, and the marks of what
@@ -35,21 +35,32 @@ struct LostHistory: Sendable {
   private var changes = 0
   private var bytes = 0
 
+  /// What was pulled is not in question.
+  private let isOfNameOnly: Bool
+
   /// The hub has what is through `cursor` of its history, and decided this store's commits through `shipped`.
   init(after cursor: Version, shipped: Version, _ state: StoreState, in log: some CommitLog) throws {
+    try self.init(after: cursor, shipped: shipped, isOfNameOnly: false, state, in: log)
+  }
+
+  private init(
+    after cursor: Version, shipped: Version, isOfNameOnly: Bool, _ state: StoreState, in log: some CommitLog
+  ) throws {
+    self.isOfNameOnly = isOfNameOnly
     self.shipped = shipped
     first = try log.floor()
     let known = max(state.cursor, state.received)
     // What a former incarnation had acknowledged is not this one's to push: it is brought back, if the hub lacks it.
     let former = state.lineage.map(\.through).max() ?? 0
-    lowest = min(cursor, state.lowestRollback)
+    lowest = isOfNameOnly ? .max : min(cursor, state.lowestRollback)
     isLoss = known > cursor || shipped < state.shipped
     formerThrough = state.formerThrough
     formerlyAcknowledged = state.acknowledged
     missesOwn = shipped < min(first, state.acknowledged)
     acknowledged = min(state.acknowledged, max(shipped, former, first))
     // With nothing lost no more can be pending again than what was acknowledged: a backlog is not gone through.
-    let (start, end) = isLoss ? (max(first, formerThrough), state.version) : (acknowledged, state.acknowledged)
+    let (start, end) =
+      isLoss ? (min(max(first, formerThrough), acknowledged), state.version) : (acknowledged, state.acknowledged)
     try log.withStream(after: min(start, end), through: state.position) { stream in
       try stream.pass(through: state.position, to: end) { entry, _ in
         note(entry, state)
@@ -67,7 +78,8 @@ struct LostHistory: Sendable {
   init?(ofName state: StoreState, in log: some CommitLog) throws {
     let surely = min(state.shipped, state.coverageMarks.local(at: state.cursor))
     guard surely < state.shipped else { return nil }
-    try self.init(after: max(state.cursor, state.received), shipped: surely, state, in: log)
+    try self.init(
+      after: max(state.cursor, state.received), shipped: surely, isOfNameOnly: true, state, in: log)
   }
 
   private mutating func note(_ entry: CommitStream.Entry, _ state: StoreState) {
@@ -105,7 +117,8 @@ struct LostHistory: Sendable {
       isNewEpoch && (!state.lineage.isEmpty && state.lowestRollback == .max || cursor.version < state.restoredBy)
     return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
-      changes: UInt64(changes), bytes: UInt64(bytes), isRestoring: state.isRestoring || isLoss || mayBeLost,
+      changes: UInt64(changes), bytes: UInt64(bytes),
+      loss: isOfNameOnly ? .confirmed : state.isRestoring || isLoss || mayBeLost ? .history : .none,
       ownThrough: isLoss ? head : max(head, state.ownThrough))
   }
 }
@@ -131,8 +144,6 @@ extension WriteGroup {
           in: former.hubSpace, digest: former.shippedDigest, head: former.ownThrough, former))
     }
     try append(IncarnationRecord(incarnation: incarnation, through: state.shipped))
-    // Nothing is to be brought back, but what was before.
-    if lost != nil, !former.isRestoring { append(RestoredRecord(through: state.restoreThrough, head: 0)) }
   }
 
   /// Offers rows, deletions too, as commits of this store.
@@ -196,16 +207,21 @@ extension CommitLog {
         let header = entry.header
         let isForeign =
           header.serverVersion > state.lowestRollback && header.flags.isDisjoint(with: [.partial, .excerpt, .rows])
-        guard isForeign || state.isFormerlyAcknowledged(header) else { return true }
+        let name = isForeign ? header.origin : state.formerName(of: header)
+        guard let name else { return true }
         let kept = isForeign ? .all : try screen.kept(of: entry, in: bytes)
         if case .none = kept { return true }
         let size = restoration.segment.records.count + entry.record.count
         if restoration.segment.changeCount > 0, size > maximumBytes { return false }
+        var named = header
+        named.origin = name
         if case .some(let changes) = kept {
-          restoration.segment.records.append(commit: header, changes: changes, in: bytes)
+          restoration.segment.records.append(commit: named, changes: changes, in: bytes)
           restoration.segment.changeCount += changes.count
         } else {
+          let place = restoration.segment.records.count
           restoration.segment.records.append(bytes.extracting(entry.record))
+          if named != header { restoration.segment.records.rename(recordAt: place, as: name, flags: header.flags) }
           restoration.segment.changeCount += header.changeCount
         }
         return true

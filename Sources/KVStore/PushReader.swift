@@ -269,7 +269,8 @@ extension PushSegment {
   }
 
   /// Takes a local commit in, or what is kept of it; false when it does not fit behind what is there. What a former
-  /// incarnation wrote is pushed as of the present one: under the former one the hub has other commits.
+  /// incarnation wrote is pushed as of the present one: under the former one the hub has other commits. But it may have this one
+  /// too, so it is a re-offer.
   fileprivate mutating func append(
     _ entry: CommitStream.Entry, _ kept: KeptChanges, in bytes: RawSpan, as incarnation: Identity,
     _ maximumBytes: Int
@@ -281,17 +282,19 @@ extension PushSegment {
     }
     localChanges += entry.header.changeCount
     localBytes += entry.payloadBytes
+    var header = entry.header
+    if header.origin != incarnation {
+      header.origin = incarnation
+      header.flags.insert(.reoffer)
+    }
     switch kept {
     case .none: break
     case .all:
+      let start = segment.records.count
       segment.records.append(bytes.extracting(entry.record))
-      if entry.header.origin != incarnation {
-        segment.records.replaceOrigin(with: incarnation, ofRecordAt: segment.records.count - entry.record.count)
-      }
-      segment.changeCount += entry.header.changeCount
+      if header != entry.header { segment.records.rename(recordAt: start, as: incarnation, flags: header.flags) }
+      segment.changeCount += header.changeCount
     case .some(let changes):
-      var header = entry.header
-      header.origin = incarnation
       segment.records.append(commit: header, changes: changes, in: bytes)
       segment.changeCount += changes.count
     }

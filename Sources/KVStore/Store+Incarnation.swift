@@ -21,38 +21,48 @@ extension Store {
   /// that is pending again which it did not surely have at the store's cursor: the hub may have been restored to before that,
   /// without anybody's noticing. Returns where the store stands.
   package func becomeNewIncarnation() async throws -> ReplicaState {
-    let token = lease
-    let state = state
-    let lost = try await onBlockingThread { [self] in try published { try LostHistory(ofName: state, in: self) } }
-    if let lost, lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
-    try await perform { group in
-      try group.checkLease(token)
+    return try await mend { [self] in
+      try LostHistory(ofName: $0, in: self)
+    } record: { group, lost in
       try group.becomeNewIncarnation(.random(), lost)
     }
-    return replicaState()
   }
 
   /// Follows the epoch of `cursor`, of the hub's space `space`. Goes back to `cursor` where the hub has nothing of what this
   /// store knew after it; of this store's commits the hub has decided those through `shipped`, where this log's digest is
-  /// `digest`, nil: what the log says, if it reaches back so far; `head` is the hub's version now. With nothing to go back from, only the epoch changes. Returns where the store
-  /// stands then.
+  /// `digest`, nil: what the log says, if it reaches back so far; `head` is the hub's version now. With nothing to go back from,
+  /// only the epoch changes. Returns where the store stands then.
   package func rollBack(
     to cursor: Position, in space: Identity, shipped: Version, digest: Digest?, head: Version
   ) async throws -> ReplicaState {
-    let token = lease
-    let state = state
-    let (lost, found) = try await onBlockingThread { [self] in
-      try published {
-        (
-          try LostHistory(after: cursor.version, shipped: shipped, state, in: self),
-          try digest ?? self.digest(at: shipped) ?? .zero
-        )
-      }
+    let found = try await onBlockingThread { [self] in try published { try digest ?? self.digest(at: shipped) ?? .zero }
     }
-    if lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
-    try await perform { group in
-      try group.checkLease(token)
+    return try await mend { [self] in
+      try LostHistory(after: cursor.version, shipped: shipped, $0, in: self)
+    } record: { group, lost in
+      guard let lost else { return }
       group.append(lost.rollback(to: cursor, in: space, digest: found, head: head, group.state))
+    }
+  }
+
+  /// Offers the rows of what the hub may lack and the log no longer has, and records the rest. If the log has lost more of its
+  /// beginning meanwhile, it begins again: what was offered is not offered twice.
+  private func mend(
+    _ look: @escaping @Sendable (StoreState) throws -> LostHistory?,
+    record: @escaping @Sendable (GroupWriter, LostHistory?) throws -> Void
+  ) async throws -> ReplicaState {
+    let token = lease
+    var isRecorded = false
+    while !isRecorded {
+      let state = state
+      let lost = try await onBlockingThread { [self] in try published { try look(state) } }
+      if let lost, lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
+      isRecorded = try await perform { group in
+        try group.checkLease(token)
+        guard try lost == nil || group.log.floor() == lost?.first else { return false }
+        try record(group, lost)
+        return true
+      }
     }
     return replicaState()
   }

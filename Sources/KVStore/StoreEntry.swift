@@ -23,7 +23,7 @@ public struct StoreEntry: Sendable, Hashable {
     if row.isTombstone { return nil }
     self.value = value.copied()
     version = row.version
-    serverVersion = row.serverVersion
+    serverVersion = ServerVersion.told(row.serverVersion)
     time = row.time
     origin = row.origin
   }

@@ -126,8 +126,17 @@ struct RollbackRecord {
   /// Local changes, and their bytes, that are pending again.
   var changes: UInt64
   var bytes: UInt64
-  /// Whether anything that was pulled is to be brought back.
-  var isRestoring: Bool
+  var loss: Loss
+
+  /// What the hub may lack.
+  enum Loss: UInt64 {
+    /// Nothing.
+    case none = 0
+    /// What was pulled, and what it had confirmed: what others wrote is to be brought back.
+    case history = 1
+    /// What it had confirmed of this store.
+    case confirmed = 2
+  }
   /// The hub's version when it was found to be restored.
   var ownThrough: Version
 
@@ -137,7 +146,7 @@ struct RollbackRecord {
     bytes.append(cursor)
     bytes.append(littleEndian: shipped)
     bytes.append(shippedDigest)
-    for field in [acknowledged, changes, self.bytes, isRestoring ? 1 : 0, ownThrough] {
+    for field in [acknowledged, changes, self.bytes, loss.rawValue, ownThrough] {
       bytes.append(littleEndian: field)
     }
     return bytes
@@ -154,7 +163,10 @@ extension RollbackRecord {
     acknowledged = try reader.read(UInt64.self, from: span)
     changes = try reader.read(UInt64.self, from: span)
     bytes = try reader.read(UInt64.self, from: span)
-    isRestoring = try reader.read(UInt64.self, from: span) != 0
+    guard let loss = Loss(rawValue: try reader.read(UInt64.self, from: span)) else {
+      throw LogFormatError(.badValue, at: reader.offset - 8)
+    }
+    self.loss = loss
     ownThrough = try reader.read(UInt64.self, from: span)
     try reader.end(of: span)
   }

@@ -199,7 +199,7 @@ package struct StoreState: Sendable, Equatable {
     }
     contact.backedUp = 0
     // A backup of an epoch covers what the space had when the epoch began; what is brought back to it comes later.
-    decidedBy = record.isRestoring ? .max : 0
+    decidedBy = record.loss == .none ? 0 : .max
     hubSpace = record.space
     hubEpoch = record.cursor.identity
     cursor = record.cursor.version
@@ -207,7 +207,7 @@ package struct StoreState: Sendable, Equatable {
     hubPositions.drop(from: cursor + 1)
     coverageMarks.drop(after: cursor)
     // The version that re-offers wait for may be one that the hub has lost, and never comes.
-    if record.isRestoring || cursor < received || record.shipped < shipped { holdUntil = 0 }
+    if record.loss != .none || cursor < received || record.shipped < shipped { holdUntil = 0 }
     if cursor < received {
       received = cursor
       receivedPart = 0
@@ -217,12 +217,19 @@ package struct StoreState: Sendable, Equatable {
     acknowledged = record.acknowledged
     acknowledgedChanges -= min(record.changes, acknowledgedChanges)
     acknowledgedBytes -= min(record.bytes, acknowledgedBytes)
-    guard record.isRestoring else { return }
-    ownThrough = record.ownThrough
-    lowestRollback = min(lowestRollback, cursor)
-    restoredThrough = 0
-    restoreThrough = version
-    restoredBy = 0
+    switch record.loss {
+    case .none: break
+    case .confirmed:
+      // What is void is told by the rows from now on. Nothing is to be brought back, but what was before.
+      if !isRestoring { restoredThrough = version }
+      restoreThrough = version
+    case .history:
+      ownThrough = record.ownThrough
+      lowestRollback = min(lowestRollback, cursor)
+      restoredThrough = 0
+      restoreThrough = version
+      restoredBy = 0
+    }
   }
 
   /// The store is bound to another space, of which it has nothing yet. Nothing is pushed before it has what is there.
@@ -255,10 +262,13 @@ package struct StoreState: Sendable, Equatable {
     restoredBy = max(restoredBy, record.head)
   }
 
-  /// Whether the hub had confirmed the commit under a name that the store no longer has.
-  func isFormerlyAcknowledged(_ commit: CommitHeader) -> Bool {
-    commit.serverVersion == 0
-      && lineage.contains { $0.incarnation == commit.origin && commit.originVersion <= $0.through }
+  /// Under which name that the store no longer has the hub had confirmed the commit; nil: it had not, or is not this store's. What is
+  /// pending when a store takes another name is pushed under that.
+  func formerName(of commit: CommitHeader) -> Identity? {
+    guard commit.serverVersion == 0, let first = lineage.firstIndex(where: { $0.incarnation == commit.origin }) else {
+      return nil
+    }
+    return lineage[first...].first { commit.originVersion <= $0.through }?.incarnation
   }
 
   /// Whether there is something to be brought back to a hub that was restored.

@@ -277,6 +277,71 @@ private final class Archipelago {
     try await sea.closeAll()
   }
 
+  @Test(
+    "What was pending under one name and confirmed under the next comes back to a restored hub from who has a third")
+  func thirdName() async throws {
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    try await a.put("0", for: "base")
+    try await sea.sync("a")
+    try await sea.copy("hub", to: "saved hub")
+    try await sea.copy("a", to: "one")
+    try await sea.store("a").put("1", for: "of a")
+    try await sea.sync("a")
+    // Written under the name of the first, and confirmed under another.
+    try await sea.store("one").put("2", for: "pending")
+    for _ in 0..<2 { try await sea.sync("one") }
+    try await sea.copy("one", to: "two")
+    try await sea.store("one").put("3", for: "of one")
+    try await sea.sync("one")
+    try await sea.store("two").put("4", for: "of two")
+    for _ in 0..<2 { try await sea.sync("two") }
+    #expect(try await sea.store("two").state.lineage.count == 2)
+    // Of the others nothing is heard any more.
+    try await sea.copy("saved hub", to: "hub")
+    try await sea.heal(["two", "b"])
+    let expected = ["base": "0", "of a": "1", "pending": "2", "of one": "3", "of two": "4"]
+    for name in ["two", "b"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    let history = try await sea.history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)")
+    try await sea.closeAll()
+  }
+
+  @Test(
+    "A store that only pushes and was copied has nothing pending after a pass, and what it offers once more is not taken twice"
+  )
+  func onlyPushing() async throws {
+    let sea = try Archipelago()
+    let a = try await sea.store("a")
+    for key in 0..<5 { try await a.put("\(key)", for: "key/\(key)") }
+    try await a.write { transaction in
+      try transaction.put("1", for: "both/1")
+      try transaction.put("2", for: "both/2")
+    }
+    try await sea.sync("a", .push)
+    try await sea.copy("a", to: "copy")
+    let original = try await sea.store("a")
+    try await original.put("a", for: "key/0")
+    try await original.put("a", for: "of a")
+    try await sea.sync("a", .push)
+    let copy = try await sea.store("copy")
+    try await copy.put("copy", for: "of copy")
+    for number in 0..<2 {
+      let report = try await sea.sync("copy", .push)
+      // But for the one that the original has written over.
+      #expect(report.pendingChanges == 1)
+      try await copy.put("copy \(number)", for: "of copy")
+    }
+    #expect(copy.state.version < 20, "no pass offers again what was offered again")
+    try await sea.heal(["copy", "a", "b"])
+    var expected = ["of a": "a", "of copy": "copy 1", "both/1": "1", "both/2": "2", "key/0": "a"]
+    for key in 1..<5 { expected["key/\(key)"] = "\(key)" }
+    for name in ["copy", "a", "b"] { #expect(try await sea.contents(name) == expected, "\(name)") }
+    let history = try await sea.history()
+    #expect(history.filter { $0.value != 1 }.isEmpty, "\(history)")
+    try await sea.closeAll()
+  }
+
   @Test("A replica that is restored from an older copy gets back what the hub has of it, and keeps what it writes then")
   func replicaRestored() async throws {
     let sea = try Archipelago()
