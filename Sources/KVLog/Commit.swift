@@ -19,7 +19,8 @@ package struct CommitFlags: OptionSet, Hashable, Sendable {
 
   /// Made by resolving a conflict.
   package static let resolution = CommitFlags(rawValue: 1)
-  /// Carries what was still current in a commit that the hub found stale.
+  /// The hub may have it already: it carries what was still current in a commit that the hub found stale, or was written under a
+  /// name that its store no longer has.
   package static let reoffer = CommitFlags(rawValue: 2)
 
   /// The first changes of a commit of another replica; the rest follows under the same server version.
