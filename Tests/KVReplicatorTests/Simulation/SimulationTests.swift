@@ -26,7 +26,7 @@ import Testing
     #expect(result.counts.missing.isEmpty, "never occurred: \(result.counts.missing.map(\.rawValue))")
   }
 
-  /// Of the first 500,000, each failed once: with a hub that was restored, and with stores that were restored or copied, most of
+  /// Of the first million, each failed once: with a hub that was restored, and with stores that were restored or copied, most of
   /// them with both.
   @Test(
     "What once went wrong goes right",
@@ -36,6 +36,7 @@ import Testing
       200_480, 212_423, 220_466, 224_112, 236_617, 247_562, 248_550, 254_511, 258_307, 277_400, 280_220, 291_419,
       292_104, 293_757, 301_364, 308_195, 309_270, 318_998, 319_339, 326_735, 366_421, 369_706,
       56_620, 174_254, 238_077, 248_983, 338_762, 390_393, 408_404, 459_352, 474_146, 487_651, 495_407, 529_895,
+      688_139, 752_595, 794_395,
     ] as [UInt64])
   func wentWrong(seed: UInt64) throws {
     var simulation = Simulation(seed: seed)
