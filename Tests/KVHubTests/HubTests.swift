@@ -358,8 +358,8 @@ import Testing
 
   @Test func `a silent link is pinged, and given up`() async throws {
     try await withHub {
-      $0.heartbeatInterval = .milliseconds(100)
-      $0.idleLimit = .milliseconds(600)
+      $0.heartbeatInterval = .milliseconds(300)
+      $0.idleLimit = .milliseconds(3_000)
     } _: { hub in
       let client = try await TestClient(hub)
       try await client.greet(TestReplica().hello(.push))

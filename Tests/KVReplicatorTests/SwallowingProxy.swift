@@ -11,6 +11,7 @@ final class SwallowingProxy: Sendable {
     var isSwallowing = false
     var bytesToHub = 0
     var bytesToReplica = 0
+    var lastToReplica = ContinuousClock.now
     var connections = 0
     var delay: TimeAmount?
     var channels: [any Channel] = []
@@ -63,6 +64,8 @@ final class SwallowingProxy: Sendable {
 
   var bytesToHub: Int { state.withLock { $0.bytesToHub } }
   var bytesToReplica: Int { state.withLock { $0.bytesToReplica } }
+  /// When something last went to the replica.
+  var lastToReplica: ContinuousClock.Instant { state.withLock { $0.lastToReplica } }
   var connections: Int { state.withLock { $0.connections } }
 
   private func accept(_ replica: any Channel, _ target: Hub.Address) -> EventLoopFuture<Void> {
@@ -81,7 +84,12 @@ final class SwallowingProxy: Sendable {
   private func pass(_ bytes: Int, toHub: Bool) -> TimeAmount? {
     state.withLock { state in
       if state.isSwallowing { return nil }
-      if toHub { state.bytesToHub += bytes } else { state.bytesToReplica += bytes }
+      if toHub {
+        state.bytesToHub += bytes
+      } else {
+        state.bytesToReplica += bytes
+        state.lastToReplica = .now
+      }
       return state.delay ?? .zero
     }
   }
