@@ -88,8 +88,7 @@ package struct HubFileExchange: Sendable {
       guard case .push(let push) = message else { continue }
       try report.count(push.segment, decided: before)
       guard push.segment.through > before else { continue }
-      var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
-      segment.horizon = push.horizon
+      var segment = PushSegment(push)
       segment.coverage = hello.covered
       if validator.isNeeded {
         segment.refusals = try await validator.refusals(
@@ -112,24 +111,12 @@ package struct HubFileExchange: Sendable {
     let (_, hello) = try await introduction(request)
     let space = try await storage.space(named: space, creating: Handshake.mayCreateSpace(hello))
     let state = try await decided(hello, space)
-    let progressOfReplica = state.progress
     let preamble = ExchangeFilePreamble(.hub, replica: hello.replica, epoch: state.head.identity)
     let writer = try await blocking { try ExchangeFileWriter(preamble, path: path, process: getpid()) }
     // Unless it is finished.
     defer { writer.discard() }
-    var welcome = Welcome(
-      space: state.space, head: state.head, lastApplied: progressOfReplica?.lastApplied ?? 0,
-      appliedDigest: progressOfReplica?.digest ?? .origin(of: hello.replica),
-      common: state.common ?? .start(of: state.head.identity),
-      unconfirmed: (progressOfReplica?.unconfirmed ?? []).filter { $0.version > hello.shipped.version },
-      retentionFloor: state.retentionFloor)
-    welcome.appliedKind = progressOfReplica?.digestKind ?? .log
-    welcome.horizon = progressOfReplica?.horizon ?? .none
-    welcome.confirmed = progressOfReplica?.confirmed ?? 0
-    welcome.retentionSeconds = state.retentionSeconds
-    welcome.backedUp = state.backedUp
     let coverage = SentCoverage(hello, state)
-    welcome.covered = coverage.covered
+    let welcome = state.welcome(to: hello, coverage)
     let greeting = Message.welcome(welcome)
     try await blocking { try writer.append(greeting) }
     var report = HubAnswerReport(replica: hello.replica, decidedVersion: welcome.lastApplied)

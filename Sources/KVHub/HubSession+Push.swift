@@ -133,8 +133,7 @@ extension HubSession {
   mutating func admitNext() {
     guard !inbound.isAdmitting, mayBegin, let (push, charged) = inbound.takeNext() else { return }
     inbound.admission = (push.segment.through, charged)
-    var segment = PushSegment(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
-    segment.horizon = push.horizon
+    var segment = PushSegment(push)
     segment.coverage = inbound.coverage(at: push.pages)
     actions.append(.admit(segment, replica: replica, confirmed: inbound.confirmed))
   }

@@ -255,26 +255,13 @@ package struct HubSession: Sendable {
     replica = hello.replica
     head = state.head.version
     restoresAfter = state.formerEpochs.isEmpty ? nil : state.common?.version
-    let progress = state.progress
-    let applied = progress?.lastApplied ?? 0
-    let unconfirmed = (progress?.unconfirmed ?? []).filter { $0.version > hello.shipped.version }
-    inbound = InboundPushes(
-      credit: configuration.windowBytes, decidedThrough: applied, confirmed: hello.shipped.version,
-      unconfirmed: unconfirmed)
-    var welcome = Welcome(
-      space: state.space, head: state.head, lastApplied: applied,
-      appliedDigest: progress?.digest ?? .origin(of: hello.replica),
-      common: state.common ?? .start(of: state.head.identity), unconfirmed: unconfirmed,
-      retentionFloor: state.retentionFloor)
-    welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
-    welcome.appliedKind = progress?.digestKind ?? .log
-    welcome.horizon = progress?.horizon ?? .none
-    welcome.confirmed = progress?.confirmed ?? 0
-    welcome.credit = configuration.windowBytes
     let coverage = SentCoverage(hello, state)
-    welcome.covered = coverage.covered
-    welcome.retentionSeconds = state.retentionSeconds
-    welcome.backedUp = state.backedUp
+    var welcome = state.welcome(to: hello, coverage)
+    inbound = InboundPushes(
+      credit: configuration.windowBytes, decidedThrough: welcome.lastApplied, confirmed: hello.shipped.version,
+      unconfirmed: welcome.unconfirmed)
+    welcome.protocolVersion = min(hello.protocols.upperBound, ProtocolLimits.versions.upperBound)
+    welcome.credit = configuration.windowBytes
     welcome.mayRefuse = configuration.mayRefuse
     actions.append(.establish(outboundFrameBytes: hello.maximumFrameBytes))
     actions.append(.send(.welcome(welcome)))

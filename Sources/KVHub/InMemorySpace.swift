@@ -227,10 +227,7 @@ final class InMemorySpace: HubSpace {
   ) throws -> Acknowledgement {
     try state.withLock { state in
       guard !state.isClosed else { throw HubStorageError.closed }
-      var progress =
-        state.progress[replica]
-        ?? ReplicaProgress(
-          replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
+      var progress = state.progress[replica] ?? ReplicaProgress(of: replica)
       guard push.segment.after <= progress.lastApplied,
         progress.digestKind == .log || push.segment.after == progress.lastApplied
       else {
@@ -303,9 +300,7 @@ extension InMemorySpace.State {
     while let record = try records.next(in: bytes) {
       let commit = try CommitView(payload: record.payload, in: bytes)
       let header = commit.header
-      var author =
-        progress[header.origin]
-        ?? ReplicaProgress(replica: header.origin, lastApplied: 0, digest: .zero, unconfirmed: [])
+      var author = progress[header.origin] ?? ReplicaProgress(of: header.origin)
       let later = commits[min(Int(restoration.cursor), commits.count)...].filter { $0.origin == header.origin }
       // Not only among the later ones: who goes on under another name brings back what was never lost as well.
       let isHere = commits.contains { $0.mark == commit.mark(in: bytes) }
@@ -387,11 +382,12 @@ extension InMemorySpace.State {
         continue
       }
       let changes = try changes(of: commit, in: push.segment.records)
-      let isOfferedAgain = !commit.header.flags.isDisjoint(with: [.reoffer, .resolution])
-      let isHere = changes.allSatisfy { change in
-        rows[change.key].map { $0.time == commit.header.time && $0.value == change.value } ?? false
-      }
-      if isOfferedAgain, isHere { continue }
+      let addsNothing =
+        commit.header.flags.mayComeAgain
+        && changes.allSatisfy { change in
+          rows[change.key].map { $0.time == commit.header.time && $0.value == change.value } ?? false
+        }
+      if addsNothing { continue }
       let newer = changes.compactMap { change -> Version? in
         let key = change.key
         let seen = push.coverage.contains(key.bytes) ? push.cursor : 0

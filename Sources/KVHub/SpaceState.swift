@@ -26,6 +26,22 @@ package struct SpaceState: Hashable, Sendable {
     self.progress = progress
     self.common = common
   }
+
+  /// What the replica is told of it, over a connection or in a file.
+  func welcome(to hello: Hello, _ coverage: SentCoverage) -> Welcome {
+    let progress = progress ?? ReplicaProgress(of: hello.replica)
+    var welcome = Welcome(
+      space: space, head: head, lastApplied: progress.lastApplied, appliedDigest: progress.digest,
+      common: common ?? .start(of: head.identity),
+      unconfirmed: progress.unconfirmed.filter { $0.version > hello.shipped.version }, retentionFloor: retentionFloor)
+    welcome.appliedKind = progress.digestKind
+    welcome.horizon = progress.horizon
+    welcome.confirmed = progress.confirmed
+    welcome.covered = coverage.covered
+    welcome.retentionSeconds = retentionSeconds
+    welcome.backedUp = backedUp
+    return welcome
+  }
 }
 
 extension HubSpace {

@@ -32,6 +32,9 @@ package struct CommitFlags: OptionSet, Hashable, Sendable {
   /// Some changes of the commit were left out: they lie outside of what the replica has. Travels to that replica only.
   package static let excerpt = CommitFlags(rawValue: 16)
 
+  /// The hub may have the same rows, of the same times, from another commit.
+  package var mayComeAgain: Bool { !isDisjoint(with: [.resolution, .reoffer]) }
+
   @inlinable static var known: UInt16 { 31 }
   @inlinable static var withTrailer: UInt16 { 8 }
 }

@@ -28,6 +28,11 @@ package struct ReplicaProgress: Hashable, Sendable {
   /// Exceptions that the replica has not yet said it has recorded.
   package var unconfirmed: [CommitException]
 
+  /// Of one that has not pushed yet.
+  package init(of replica: Identity) {
+    self.init(replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
+  }
+
   package init(
     replica: Identity, lastApplied: Version, digest: Digest, unconfirmed: [CommitException]
   ) {

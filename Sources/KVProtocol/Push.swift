@@ -22,6 +22,12 @@ package struct Push: Hashable, Sendable {
   /// So many pages of the session were applied when the run was read, if not more.
   package var pages: UInt32 = 0
 
+  /// A run as it was read.
+  package init(_ run: PushSegment, confirmed: Version) {
+    self.init(segment: run.segment, cursor: run.cursor, confirmed: confirmed)
+    horizon = run.horizon
+  }
+
   package init(segment: CommitSegment, cursor: Version, confirmed: Version) {
     self.segment = segment
     self.cursor = cursor
@@ -58,5 +64,13 @@ extension Push {
     pages = try reader.read(UInt32.self, from: head)
     segment = CommitSegment(
       after: after, through: through, digest: digest, records: records, changeCount: changeCount)
+  }
+}
+
+extension PushSegment {
+  /// A run as it came; the replica's counts do not travel.
+  package init(_ push: Push) {
+    self.init(segment: push.segment, cursor: push.cursor, localChanges: 0, localBytes: 0)
+    horizon = push.horizon
   }
 }

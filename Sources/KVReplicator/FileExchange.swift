@@ -84,9 +84,7 @@ public struct FileExchange: Sendable {
         guard let run = try reader.next(after: after, maximumBytes: ProtocolLimits.maximumSegmentBytes) else {
           return nil
         }
-        var push = Push(segment: run.segment, cursor: run.cursor, confirmed: state.shipped)
-        push.horizon = run.horizon
-        try writer.append(.push(push))
+        try writer.append(.push(Push(run, confirmed: state.shipped)))
         return run
       }
       guard let run else { break }

@@ -61,6 +61,10 @@ extension ReplicaSession {
     guard welcome.credit > 0, welcome.credit <= ProtocolLimits.maximumCredit else {
       return violation("it grants a credit of \(welcome.credit) bytes to begin with")
     }
+    guard welcome.confirmed <= welcome.lastApplied else {
+      return violation(
+        "it says that version \(welcome.confirmed) was confirmed, and has decided \(welcome.lastApplied)")
+    }
     guard !isForeign(welcome), !state.isAdopting else { return adopt(welcome) }
     guard areAcceptable(welcome.acknowledgement, after: state.shipped) else { return }
     epoch = welcome.head.identity
@@ -136,9 +140,7 @@ extension ReplicaSession {
     guard case .checkingDigest(let welcome) = phase else { return }
     // What is acknowledged may be gone from the log; what is not cannot be.
     let isUnknown = found == nil && welcome.lastApplied <= state.shipped
-    guard isUnknown || found?.isAsClaimed == true else {
-      return becomeNewIncarnation()
-    }
+    guard isUnknown || found?.isAsClaimed == true else { return becomeNewIncarnation() }
     guard case .ahead = standing(welcome) else { return rollBack(welcome, found) }
     guard welcome.lastApplied > state.shipped, let digest = found?.log else { return begin() }
     push.sentThrough = welcome.lastApplied

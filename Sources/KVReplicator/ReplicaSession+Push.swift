@@ -173,9 +173,8 @@ extension ReplicaSession {
   }
 
   private mutating func send(_ read: PushSegment) {
-    var message = Push(segment: read.segment, cursor: read.cursor, confirmed: push.confirmed)
+    var message = Push(read, confirmed: push.confirmed)
     message.pages = push.pages
-    message.horizon = read.horizon
     push.credit -= message.chargedBytes
     push.unsentBytes += message.chargedBytes
     budget.sentBytes += message.chargedBytes

@@ -112,6 +112,15 @@ struct ReplicaSession: Sendable {
       // Of what it has heard, it heard after that was in its log.
       horizon = version > shipped ? welcome.horizon : .none
     }
+
+    /// What a log has there, of which these are the digest and the mark of the commit at a version; nil: it does not reach there.
+    func found(
+      digest logDigest: (Version) throws -> Digest?, mark: (Version) throws -> Digest?
+    ) rethrows -> FoundDigest? {
+      guard let log = try logDigest(version), let compared = kind == .log ? log : try mark(version) else { return nil }
+      let hasHorizon = try horizon.version <= version || logDigest(horizon.version) == horizon.digest
+      return FoundDigest(log: log, isAsClaimed: compared == digest && hasHorizon)
+    }
   }
 
   /// What the log has where the hub claims to know it: its digest, and whether it is this log that the hub knows.
@@ -258,8 +267,7 @@ struct ReplicaSession: Sendable {
     }
     switch (phase, message) {
     case (.awaitingWelcome, .welcome(let welcome)): check(welcome)
-    case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending:
-      becomeNewIncarnation()
+    case (_, .refuse(let refusal)) where refusal.code == .replicaRestored && !isMending: becomeNewIncarnation()
     case (_, .refuse(let refusal)): if !isMending { end(error(refusal)) }
     case (.open, .acknowledgement(let acknowledgement)): receive(acknowledgement)
     // The hub need not wait for what has to be looked at or mended here first: what it feeds meanwhile waits for that.

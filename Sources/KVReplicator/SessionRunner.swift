@@ -437,11 +437,6 @@ struct SessionFailure: Error {
 extension Store {
   /// nil: the log no longer has it, or not yet.
   func foundDigest(_ claim: ReplicaSession.Claim) throws -> ReplicaSession.FoundDigest? {
-    guard let log = try digest(at: claim.version),
-      let compared = claim.kind == .log ? log : try commitMark(at: claim.version)
-    else { return nil }
-    let hasHorizon =
-      try claim.horizon.version <= claim.version || digest(at: claim.horizon.version) == claim.horizon.digest
-    return ReplicaSession.FoundDigest(log: log, isAsClaimed: compared == claim.digest && hasHorizon)
+    try claim.found(digest: digest(at:), mark: commitMark(at:))
   }
 }

@@ -22,10 +22,7 @@ extension WriteGroup {
   func admit(
     _ push: PushSegment, from replica: Identity, confirmed: Version
   ) throws -> Acknowledgement {
-    var progress =
-      try progress(of: replica)
-      ?? ReplicaProgress(
-        replica: replica, lastApplied: 0, digest: .origin(of: replica), unconfirmed: [])
+    var progress = try progress(of: replica) ?? ReplicaProgress(of: replica)
     progress.confirm(through: confirmed)
     let segment = push.segment
     // What others brought back of this replica it may not have known of when it pushed: it has to look first.
@@ -93,7 +90,7 @@ extension WriteGroup {
   /// else, where what a replica offered again before is not told from its first form otherwise; or the replica is the copy of one
   /// that brought it.
   func addsNothing(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
-    guard !commit.header.flags.isDisjoint(with: [.reoffer, .resolution]) else { return false }
+    guard commit.header.flags.mayComeAgain else { return false }
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       let isHere = try withRow(bytes.extracting(change.key)) { row, value in

@@ -53,9 +53,7 @@ extension WriteGroup {
     do {
       try restoration.segment.forEachForeign { commit, bytes in
         let author = commit.header.origin
-        var progress =
-          try authors[author] ?? self.progress(of: author)
-          ?? ReplicaProgress(replica: author, lastApplied: 0, digest: .zero, unconfirmed: [])
+        var progress = try authors[author] ?? self.progress(of: author) ?? ReplicaProgress(of: author)
         let mark = commit.mark(in: bytes)
         if commit.header.originVersion <= progress.lastApplied {
           if marks.contains(mark) {

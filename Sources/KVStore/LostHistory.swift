@@ -17,7 +17,7 @@ struct LostHistory: Sendable {
   private let lowest: Version
   /// Whether the hub has lost anything that this store knows. Of what it wrote, that is pending again, and the marks of what
   /// was void in it are gone: what is void is told by the rows from then on (`StoreState.restoreThrough`).
-  private let isLoss: Bool
+  let isLoss: Bool
   /// What is through this version came from the space that was left for the present one.
   private let formerThrough: Version
   /// What was acknowledged when the hub was found to be restored.
@@ -73,13 +73,12 @@ struct LostHistory: Sendable {
       known > cursor && (!partial.isEmpty || !pages.isEmpty || first > formerThrough && firstForeign > lowest + 1)
   }
 
-  /// What the store had heard that the hub has under its present name, and what it may not have: all that it did not surely have
-  /// at the store's cursor. nil: it surely has all of it.
-  init?(ofName state: StoreState, in log: some CommitLog) throws {
-    let surely = min(state.shipped, state.coverageMarks.local(at: state.cursor))
-    guard surely < state.shipped else { return nil }
+  /// What the store had heard that the hub has under its present name, and the hub may not have: all that it did not surely have
+  /// at the store's cursor.
+  init(ofName state: StoreState, in log: some CommitLog) throws {
     try self.init(
-      after: max(state.cursor, state.received), shipped: surely, isOfNameOnly: true, state, in: log)
+      after: max(state.cursor, state.received),
+      shipped: min(state.shipped, state.coverageMarks.local(at: state.cursor)), isOfNameOnly: true, state, in: log)
   }
 
   private mutating func note(_ entry: CommitStream.Entry, _ state: StoreState) {
@@ -95,7 +94,7 @@ struct LostHistory: Sendable {
     }
   }
 
-  var needsRows: Bool { missesOwn || missesForeign }
+  var needsRows: Bool { isLoss && (missesOwn || missesForeign) }
 
   /// Whether the hub lacks the row, and the log does not have the commit that it is of.
   func isInRowsOnly(_ row: Row) -> Bool {
@@ -135,9 +134,9 @@ struct OfferedRow: Sendable {
 
 extension WriteGroup {
   /// What the hub has under the present name is not what this store wrote; `lost` is pending again.
-  func becomeNewIncarnation(_ incarnation: Identity, _ lost: LostHistory?) throws {
+  func becomeNewIncarnation(_ incarnation: Identity, _ lost: LostHistory) throws {
     let former = state
-    if let lost {
+    if lost.isLoss {
       append(
         lost.rollback(
           to: Position(identity: former.hubEpoch, version: former.cursor, digest: former.cursorDigest),
@@ -213,17 +212,7 @@ extension CommitLog {
         if case .none = kept { return true }
         let size = restoration.segment.records.count + entry.record.count
         if restoration.segment.changeCount > 0, size > maximumBytes { return false }
-        var named = header
-        named.origin = name
-        if case .some(let changes) = kept {
-          restoration.segment.records.append(commit: named, changes: changes, in: bytes)
-          restoration.segment.changeCount += changes.count
-        } else {
-          let place = restoration.segment.records.count
-          restoration.segment.records.append(bytes.extracting(entry.record))
-          if named != header { restoration.segment.records.rename(recordAt: place, as: name, flags: header.flags) }
-          restoration.segment.changeCount += header.changeCount
-        }
+        restoration.segment.append(entry, kept, in: bytes, as: name)
         return true
       }
       restoration.segment.through = stream.version

@@ -282,22 +282,32 @@ extension PushSegment {
     }
     localChanges += entry.header.changeCount
     localBytes += entry.payloadBytes
-    var header = entry.header
-    if header.origin != incarnation {
-      header.origin = incarnation
-      header.flags.insert(.reoffer)
-    }
+    let isRenamed = entry.header.origin != incarnation
+    segment.append(entry, kept, in: bytes, as: incarnation, isRenamed ? [.reoffer] : [])
+    return true
+  }
+}
+
+extension CommitSegment {
+  /// Adds what is kept of a commit, as one of `origin`, with `flags` besides its own.
+  mutating func append(
+    _ entry: CommitStream.Entry, _ kept: KeptChanges, in bytes: RawSpan, as origin: Identity, _ flags: CommitFlags = []
+  ) {
     switch kept {
     case .none: break
     case .all:
-      let start = segment.records.count
-      segment.records.append(bytes.extracting(entry.record))
-      if header != entry.header { segment.records.rename(recordAt: start, as: incarnation, flags: header.flags) }
-      segment.changeCount += header.changeCount
+      let start = records.count
+      records.append(bytes.extracting(entry.record))
+      if entry.header.origin != origin {
+        records.rename(recordAt: start, as: origin, flags: entry.header.flags.union(flags))
+      }
+      changeCount += entry.header.changeCount
     case .some(let changes):
-      segment.records.append(commit: header, changes: changes, in: bytes)
-      segment.changeCount += changes.count
+      var header = entry.header
+      header.origin = origin
+      header.flags.formUnion(flags)
+      records.append(commit: header, changes: changes, in: bytes)
+      changeCount += changes.count
     }
-    return true
   }
 }

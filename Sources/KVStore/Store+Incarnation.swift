@@ -21,7 +21,7 @@ extension Store {
   /// that is pending again which it did not surely have at the store's cursor: the hub may have been restored to before that,
   /// without anybody's noticing. Returns where the store stands.
   package func becomeNewIncarnation() async throws -> ReplicaState {
-    return try await mend { [self] in
+    try await mend { [self] in
       try LostHistory(ofName: $0, in: self)
     } record: { group, lost in
       try group.becomeNewIncarnation(.random(), lost)
@@ -40,26 +40,25 @@ extension Store {
     return try await mend { [self] in
       try LostHistory(after: cursor.version, shipped: shipped, $0, in: self)
     } record: { group, lost in
-      guard let lost else { return }
       group.append(lost.rollback(to: cursor, in: space, digest: found, head: head, group.state))
     }
   }
 
   /// Offers the rows of what the hub may lack and the log no longer has, and records the rest. If the log has lost more of its
   /// beginning meanwhile, it begins again: what was offered is not offered twice.
-  private func mend(
-    _ look: @escaping @Sendable (StoreState) throws -> LostHistory?,
-    record: @escaping @Sendable (GroupWriter, LostHistory?) throws -> Void
+  func mend(
+    _ look: @escaping @Sendable (StoreState) throws -> LostHistory,
+    record: @escaping @Sendable (GroupWriter, LostHistory) throws -> Void
   ) async throws -> ReplicaState {
     let token = lease
     var isRecorded = false
     while !isRecorded {
       let state = state
       let lost = try await onBlockingThread { [self] in try published { try look(state) } }
-      if let lost, lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
+      if lost.needsRows { try await offerRows { lost.isInRowsOnly($0) } }
       isRecorded = try await perform { group in
         try group.checkLease(token)
-        guard try lost == nil || group.log.floor() == lost?.first else { return false }
+        guard try group.log.floor() == lost.first else { return false }
         try record(group, lost)
         return true
       }

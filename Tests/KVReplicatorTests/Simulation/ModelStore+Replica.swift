@@ -82,9 +82,9 @@ extension ModelStore {
   @discardableResult
   mutating func becomeNewIncarnation(_ incarnation: Identity) throws -> Bool {
     let lost = try LostHistory(ofName: state, in: self)
-    if let lost { _ = try offerRows(of: lost) }
+    _ = try offerRows(of: lost)
     _ = try perform { try $0.becomeNewIncarnation(incarnation, lost) }
-    return lost != nil
+    return lost.isLoss
   }
 
   private mutating func offerRows(of lost: LostHistory) throws -> Int {

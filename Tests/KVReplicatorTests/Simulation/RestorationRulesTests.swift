@@ -10,19 +10,21 @@ import Testing
 private let epoch = Identity(high: 9, low: 9)
 private let author = Identity(high: 2, low: 2)
 
-/// Commits of an author as a hub feeds them: its version, the author's, and what it puts under "k".
+/// Commits of an author as a hub feeds them: its version, the author's, and what it puts under "k"; or as they are brought back,
+/// with the version that the hub had once given them.
 private func feed(
-  after: Version = 0, of author: Identity = author, _ commits: [(author: Version, value: String)]
+  after: Version = 0, of author: Identity = author, key: Character = "k", clock: UInt64 = 1_000, former: Version = 0,
+  _ commits: [(author: Version, value: String)]
 ) throws -> CommitSegment {
   var segment = CommitSegment(after: after, through: after, digest: .zero, records: [], changeCount: 0)
   for commit in commits {
     segment.through += 1
     segment.changeCount += 1
     let header = CommitHeader(
-      version: segment.through, serverVersion: 0, origin: author, originVersion: commit.author,
-      time: HybridTime(milliseconds: 1_000 + commit.author), flags: [], changeCount: 1)
+      version: segment.through, serverVersion: former, origin: author, originVersion: commit.author,
+      time: HybridTime(milliseconds: clock + commit.author), flags: [], changeCount: 1)
     var change: [UInt8] = [0, 1, 0, UInt8(commit.value.utf8.count), 0, 0, 0]
-    change += Array("k\(commit.value)".utf8)
+    change += Array("\(key)\(commit.value)".utf8)
     segment.records.append(commit: header, changes: [0..<change.count], in: change.bytes)
   }
   return segment
@@ -154,6 +156,78 @@ private func feed(
     #expect(store.state.isRestoring && store.state.neededFrom == 1)
     try store.recordRestored(through: nil, declined: [], head: 0)
     #expect(!store.state.isRestoring)
+  }
+
+  @Test("A new incarnation has pending again what the hub did not surely have, and what it pulled is not in question")
+  func surelyConfirmed() throws {
+    var store = store
+    store.write([.init(key: [1], value: [1])])
+    try acknowledge(&store)
+    // The hub had it by its version 5, and the store has pulled nothing.
+    var copy = store
+    let isPendingAgain = try copy.becomeNewIncarnation(Identity(high: 1, low: 2))
+    #expect(isPendingAgain)
+    #expect(copy.replicaState.pendingChanges == 1 && !copy.state.isRestoring && copy.state.lowestRollback == .max)
+    let next = copy.nextPush(after: 0, maximumBytes: 1 << 10)
+    let push = try #require(next)
+    #expect(try ModelStore.commits(in: push.segment.records).map(\.flags) == [.reoffer])
+    _ = try store.apply(feed((1...5).map { ($0, "\($0)") }), epoch: epoch)
+    let isStillPending = try store.becomeNewIncarnation(Identity(high: 1, low: 3))
+    #expect(!isStillPending && store.replicaState.pendingChanges == 0)
+  }
+
+  @Test("What a restored hub has yet to be brought is not forgotten with a name, nor by when it had what was brought")
+  func restoresUnderAnotherName() throws {
+    var store = store
+    _ = try store.apply(feed([(1, "first")]), epoch: epoch)
+    store.write([.init(key: [1], value: [1])])
+    try acknowledge(&store)
+    try rollBack(&store)
+    try store.recordRestored(through: 1, declined: [], head: 7)
+    // It was brought a part, and confirms what was pushed.
+    _ = try store.acknowledge(
+      Acknowledgement(through: store.version, exceptions: [], head: 9), digest: store.state.position.digest,
+      localChanges: 1, epoch: Identity(high: 9, low: 10))
+    let isPendingAgain = try store.becomeNewIncarnation(Identity(high: 1, low: 2))
+    #expect(isPendingAgain)
+    #expect(store.state.isRestoring && store.state.restoredBy == 7)
+  }
+
+  @Test("What was written under one name, and pushed under the next, is the store's own when it is fed under a third")
+  func ownUnderAnotherName() throws {
+    var store = store
+    store.write([.init(key: Array("k".utf8), value: [1])])
+    try store.becomeNewIncarnation(Identity(high: 1, low: 2))
+    let next = store.nextPush(after: 0, maximumBytes: 1 << 10)
+    let pushed = try #require(next).segment
+    try acknowledge(&store)
+    try store.becomeNewIncarnation(Identity(high: 1, low: 3))
+    store.write([.init(key: Array("k".utf8), value: [2])])
+    store.policy = .remoteWins
+    let feed = CommitSegment(after: 0, through: 1, digest: .zero, records: pushed.records, changeCount: 1)
+    let (outcome, _) = try store.apply(feed, epoch: epoch)
+    #expect(outcome.conflicts == 0)
+    #expect(store.rows[Array("k".utf8)]?.value == [2])
+  }
+
+  @Test(
+    "A commit to which the hub had given a later version than a row has did not come before it, whatever the clocks say"
+  )
+  func laterThanTheRow() throws {
+    var hub = ModelStore(identity: Identity(high: 7, low: 7))
+    let other = Identity(high: 3, low: 3)
+    func admit(_ segment: CommitSegment, from replica: Identity) throws {
+      _ = try hub.perform {
+        try $0.admit(
+          PushSegment(segment: segment, cursor: 0, localChanges: 1, localBytes: 2), from: replica, confirmed: 0)
+      }
+    }
+    // Of somebody whose clock is ahead; then the author's copy under the author's name, after the hub was put back to that.
+    try admit(feed(of: other, clock: 9_000, [(1, "first")]), from: other)
+    try admit(feed(key: "c", clock: 2_000, [(1, "copy")]), from: author)
+    _ = try hub.perform { try $0.beginEpoch(Identity(high: 7, low: 8), after: Identity(high: 7, low: 7), through: 1) }
+    let lost = Restoration(segment: try feed(former: 4, [(1, "lost")]), cursor: 1)
+    #expect(try hub.perform { try $0.restore(lost) }.0.declined == [1])
   }
 
   @Test("A store and its copy, whose clocks are behind what both have seen, give their next commits different times")

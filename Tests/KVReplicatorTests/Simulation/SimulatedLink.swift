@@ -316,17 +316,11 @@ final class SimulatedLink {
   ) throws -> (ReplicaSession.Event, isDurable: Bool) {
     switch action {
     case .readDigest(let claim):
-      var found: ReplicaSession.FoundDigest?
-      var counts = (changes: 0, bytes: 0)
-      if let log = store.digest(at: claim.version) {
-        // What has gone from the log is not found.
-        let compared =
-          claim.kind == .log
-          ? log : claim.version > store.logFloor ? try store.commitMark(at: claim.version, store.state) : nil
-        let hasHorizon =
-          claim.horizon.version <= claim.version || store.digest(at: claim.horizon.version) == claim.horizon.digest
-        found = compared.map { .init(log: log, isAsClaimed: $0 == claim.digest && hasHorizon) }
+      // What has gone from the log is not found.
+      let found = try claim.found(digest: store.digest(at:)) { version in
+        version > store.logFloor ? try store.commitMark(at: version, store.state) : nil
       }
+      var counts = (changes: 0, bytes: 0)
       if found != nil {
         counts = try store.localChanges(after: store.state.shipped, through: claim.version, store.state)
       }
