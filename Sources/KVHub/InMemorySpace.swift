@@ -303,9 +303,11 @@ extension InMemorySpace.State {
       var author = progress[header.origin] ?? ReplicaProgress(of: header.origin)
       let later = commits[min(Int(restoration.cursor), commits.count)...].filter { $0.origin == header.origin }
       // Not only among the later ones: who goes on under another name brings back what was never lost as well.
-      let isHere = commits.contains { $0.mark == commit.mark(in: bytes) }
-      if isHere {
+      let here = commits.filter { $0.mark == commit.mark(in: bytes) }
+      if !here.isEmpty {
         matched.insert(commit.mark(in: bytes))
+        let isWhole = here.contains { $0.changeCount >= header.changeCount }
+        if !isWhole { outcome.declined.append(header.version) }
         continue
       }
       let lastMark = author.digestKind == .commit ? author.digest : later.last?.mark
@@ -317,7 +319,9 @@ extension InMemorySpace.State {
         guard let row = rows[change.key], row.version > restoration.cursor, row.origin != header.origin else {
           return false
         }
-        let isOlder = row.version > epochBegan && row.formerVersion > 0 && row.formerVersion < header.serverVersion
+        let isOlder =
+          row.version > epochBegan && row.formerVersion > 0 && row.formerVersion < header.serverVersion
+          && row.time < header.time
         return !isOlder
       }
       let isWanted = !declined.contains(header.origin) && !restoration.declined.contains(header.version)

@@ -13,19 +13,27 @@ final class CommitMarks: Sendable {
   struct Contents {
     fileprivate var base = Version.max
     fileprivate var version = Version.max
-    fileprivate var marks: Set<UInt64> = []
+    /// With the number of changes in each.
+    fileprivate var marks: [UInt64: UInt32] = [:]
     /// The authors of the commits.
     private(set) var authors: Set<Identity> = []
     /// Those whose commits in the log are the ones that somebody brings back, as far as this version of theirs.
     var matched: [Identity: Version] = [:]
 
-    func contains(_ mark: Digest) -> Bool { marks.contains(mark.low) }
+    func contains(_ mark: Digest) -> Bool { marks[mark.low] != nil }
+
+    /// How many changes the log has of the commit, nil: it has none of it. An author offers what did not lose a conflict, and that
+    /// may have been more when it offered it before.
+    func changeCount(of mark: Digest) -> Int? { marks[mark.low].map(Int.init) }
 
     fileprivate mutating func extend(_ stream: inout some CommitReading, through limit: LogPosition) throws {
       defer { version = stream.version }
       try stream.pass(through: limit) { entry, bytes in
         authors.insert(entry.header.origin)
-        if marks.count < StoreLimits.commitMarks { marks.insert(entry.view.mark(in: bytes).low) }
+        if marks.count < StoreLimits.commitMarks {
+          let count = UInt32(entry.header.changeCount)
+          marks.merge([(entry.view.mark(in: bytes).low, count)], uniquingKeysWith: max)
+        }
         return true
       }
     }

@@ -8,7 +8,7 @@
 // Invariants
 // - What was written without knowing of a lost commit is not overwritten by it: such a commit is declined whole, and so are
 //   the later ones of the same author that come with it. The replica that brought them offers what is current in them.
-// - What was never lost is neither taken nor declined.
+// - What was never lost is neither taken nor declined. Of what the hub has a part of, the whole is declined.
 // - Lost commits are taken in the order in which they were written: a later one may overwrite an earlier one.
 
 package import KVLog
@@ -56,11 +56,14 @@ extension WriteGroup {
         var progress = try authors[author] ?? self.progress(of: author) ?? ReplicaProgress(of: author)
         let mark = commit.mark(in: bytes)
         if commit.header.originVersion <= progress.lastApplied {
-          if marks.contains(mark) {
-            if commit.header.originVersion == progress.lastApplied { marks.matched[author] = progress.lastApplied }
+          let count = marks.changeCount(of: mark)
+          if count != nil, commit.header.originVersion == progress.lastApplied {
+            marks.matched[author] = progress.lastApplied
+          }
+          if let count = try count ?? neverLost(commit, mark, in: bytes, seen: restoration.cursor) {
+            if count < commit.header.changeCount { outcome.declined.append(commit.header.version) }
             return
           }
-          if try neverLost(commit, in: bytes, seen: restoration.cursor) { return }
         }
         // Under the author's name the hub has other commits: the author was restored as well, and wrote on.
         let isOfTheAuthor =
@@ -94,41 +97,48 @@ extension WriteGroup {
     return outcome
   }
 
-  /// Whether the commit is among what the hub had all the time: who goes on under another name brings back all that the hub
-  /// had confirmed under the former one. All its rows are as the commit left them, or were overwritten by what the bringer, who has
-  /// everything through `cursor`, has seen.
-  private func neverLost(_ commit: CommitView, in bytes: RawSpan, seen cursor: Version) throws -> Bool {
+  /// How many changes the hub has of a commit that is among what it had all the time, nil: it is not; who goes on under another
+  /// name brings back all that the hub had confirmed under the former one. All its rows are as the commit left them, or were overwritten by what the bringer, who has
+  /// everything through `cursor`, has seen. Of rows that were offered again the author may have had no deletions any more.
+  private func neverLost(
+    _ commit: CommitView, _ mark: Digest, in bytes: RawSpan, seen cursor: Version
+  ) throws -> Int? {
     let header = commit.header
     var isHere = true
     var isFound = false
+    var (isOfferedAgain, isGone) = (false, false)
     var changes = ChangeCursor(commit)
     while let change = try changes.next(in: bytes) {
       guard isHere else { continue }
       if let row = try row(of: bytes.extracting(change.key)) {
         let isOfCommit = row.origin == header.origin && row.time == header.time
-        // Not what was left of it, and offered as another one.
-        if isOfCommit, try logHas(commit.mark(in: bytes), at: row.version) { return true }
+        if isOfCommit, try row.version > log.floor() {
+          if let count = try changeCount(of: mark, at: row.version) { return count }
+          isOfferedAgain = true
+        }
         // What the hub had given a later version than the row's came after it.
         isHere = isOfCommit || row.version <= cursor && row.version > header.serverVersion && row.time > header.time
         isFound = true
       } else {
         // A tombstone may be gone.
         isHere = change.isDeletion
+        isGone = true
       }
     }
-    return isHere && isFound
+    return isHere && isFound && !(isOfferedAgain && isGone) ? header.changeCount : nil
   }
 
-  private func logHas(_ mark: Digest, at version: Version) throws -> Bool {
-    guard try version > log.floor(), version <= published.version else { return false }
-    var isThere = false
+  /// If it is the commit of this version in the log.
+  private func changeCount(of mark: Digest, at version: Version) throws -> Int? {
+    guard version <= published.version else { return nil }
+    var count: Int?
     try log.withStream(after: version - 1, through: published.position) { stream in
       _ = try stream.next(through: published.position) { entry, bytes in
-        isThere = entry.view.mark(in: bytes) == mark
+        if entry.view.mark(in: bytes) == mark { count = entry.header.changeCount }
         return true
       }
     }
-    return isThere
+    return count
   }
 
   /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.
@@ -140,7 +150,10 @@ extension WriteGroup {
       guard mayRestore else { continue }
       let row = try row(of: bytes.extracting(change.key))
       guard let row, row.version > cursor, row.origin != commit.header.origin else { continue }
-      let isOlder = row.version > epochBegan && row.serverVersion > 0 && row.serverVersion < commit.header.serverVersion
+      // Former versions may be of different epochs, which have no order: the times say whether they go together.
+      let isOlder =
+        row.version > epochBegan && row.serverVersion > 0 && row.serverVersion < commit.header.serverVersion
+        && row.time < commit.header.time
       mayRestore = isOlder
     }
     return mayRestore

@@ -55,11 +55,19 @@ package struct TestReplica: Sendable {
 
   package mutating func put(_ key: String, _ value: String) { commit([(key, value)]) }
 
-  package func segment(after: Version, through: Version) -> CommitSegment {
+  /// `former`: the version that a hub which was put back had once given the first of them.
+  package func segment(after: Version, through: Version, former: Version = 0) -> CommitSegment {
     let run = records[Int(after)..<Int(through)]
-    return CommitSegment(
-      after: after, through: through, digest: digests[Int(through)], records: run.flatMap(\.bytes),
-      changeCount: run.reduce(0) { $0 + $1.changes })
+    var segment = CommitSegment(
+      after: after, through: through, digest: digests[Int(through)], records: [], changeCount: 0)
+    for (index, record) in run.enumerated() {
+      var version: [UInt8] = []
+      version.append(littleEndian: former > 0 ? former + Version(index) : 0)
+      // Behind the record's header and its version.
+      segment.records += record.bytes[..<16] + version + record.bytes[24...]
+      segment.changeCount += record.changes
+    }
+    return segment
   }
 
   package func push(after: Version, through: Version? = nil, cursor: Version = 0) -> PushSegment {

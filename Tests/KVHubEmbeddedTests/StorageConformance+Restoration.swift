@@ -69,4 +69,40 @@ extension StorageConformance {
       #expect(try space.feed(after: 1, excluding: .zero, maximumBytes: 1 << 20)?.contents == ["2:z=in its place"])
     }
   }
+
+  @Test(arguments: StorageKind.allCases)
+  func `of what the hub has a part of, the whole is declined`(kind: StorageKind) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      let a = TestReplica()
+      var (whole, part) = (a, a)
+      whole.commit([("x", "1"), ("y", "lost a conflict since, with what was lost")])
+      part.commit([("x", "1")])
+      try await space.beginEpoch(after: try space.head().identity, through: 0)
+      _ = try await space.admit(part.push(after: 0), from: part)
+      for (bringer, declined) in [(whole, [1]), (part, [])] as [(_, [Version])] {
+        let outcome = try await space.restore(
+          Restoration(segment: bringer.segment(after: 0, through: 1, former: 3), cursor: 1))
+        #expect(outcome == RestorationOutcome(through: 1, declined: declined, head: 1))
+      }
+    }
+  }
+
+  @Test(arguments: StorageKind.allCases)
+  func `former versions of two epochs do not bring what is older over what is newer`(kind: StorageKind) async throws {
+    try await kind.withStorage { storage in
+      let space = try await storage.space(named: "notes")
+      // Their times go with their versions.
+      var (first, second, third) = (TestReplica(), TestReplica(), TestReplica())
+      first.put("k", "first")
+      for value in ["", "second"] { second.put("k", value) }
+      for value in ["", "", "third"] { third.put("k", value) }
+      try await space.beginEpoch(after: try space.head().identity, through: 0)
+      for (bringer, former, isTaken) in [(second, 6, true), (first, 7, false), (third, 8, true)] as [(_, Version, _)] {
+        let last = bringer.version
+        let lost = Restoration(segment: bringer.segment(after: last - 1, through: last, former: former), cursor: 0)
+        #expect(try await space.restore(lost).declined == (isTaken ? [] : [last]))
+      }
+    }
+  }
 }

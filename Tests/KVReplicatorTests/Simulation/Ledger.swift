@@ -32,6 +32,8 @@ final class Ledger: @unchecked Sendable {
   private(set) var destroyed: Set<Int> = []
   /// Lost in conflicts whose record went with a store that was restored, or said to be dropped by the program.
   private(set) var excused: Set<Int> = []
+  /// Of these, those that lost in conflicts: who won had met them, and what they had been written over.
+  private var met: Set<Int> = []
   /// In commits of their own since a conflict whose record went with a store that was restored.
   private(set) var parted: Set<Int> = []
 
@@ -127,6 +129,7 @@ final class Ledger: @unchecked Sendable {
   func excuse(_ conflicts: [ConflictRecord]) {
     for conflict in conflicts {
       excused.formUnion(losers(of: conflict))
+      met.formUnion(losers(of: conflict))
       parted.formUnion(contested(in: conflict))
     }
   }
@@ -159,7 +162,7 @@ final class Ledger: @unchecked Sendable {
     var accounted = standing.union(excused)
     for store in stores { for conflict in store.conflicts { accounted.formUnion(losers(of: conflict)) } }
     // Who wrote over a write had also seen what that one had been written over, whatever has become of it.
-    var isKnown = writes.indices.map { !destroyed.contains($0) || held.contains($0) }
+    var isKnown = writes.indices.map { !destroyed.contains($0) || held.contains($0) || met.contains($0) }
     for id in writes.indices.reversed() where isKnown[id] {
       for seen in writes[id].saw {
         isKnown[seen] = true

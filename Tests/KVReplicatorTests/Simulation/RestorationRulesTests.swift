@@ -230,6 +230,25 @@ private func feed(
     #expect(try hub.perform { try $0.restore(lost) }.0.declined == [1])
   }
 
+  @Test("A deletion of which the author offered again no more than stood beside it is brought back")
+  func deletionIsGone() throws {
+    var hub = ModelStore(identity: Identity(high: 7, low: 7))
+    let offered = try feed(clock: 998, [(3, "v")])
+    _ = try hub.perform {
+      try $0.admit(PushSegment(segment: offered, cursor: 0, localChanges: 1, localBytes: 2), from: author, confirmed: 0)
+    }
+    let header = CommitHeader(
+      version: 1, serverVersion: 2, origin: author, originVersion: 1, time: HybridTime(milliseconds: 1_001), flags: [],
+      changeCount: 2)
+    let changes: [UInt8] = [0, 1, 0, 1, 0, 0, 0] + Array("kv".utf8) + [1, 1, 0, 0, 0, 0, 0] + Array("d".utf8)
+    var lost = CommitSegment(after: 0, through: 1, digest: .zero, records: [], changeCount: 2)
+    lost.records.append(commit: header, changes: [0..<9, 9..<changes.count], in: changes.bytes)
+    #expect(try hub.perform { try $0.restore(Restoration(segment: lost, cursor: 0)) }.0.declined == [1])
+    // Where the hub does not know any more whether that was offered again, it counts as here.
+    hub.truncateLog(keeping: 0)
+    #expect(try hub.perform { try $0.restore(Restoration(segment: lost, cursor: 0)) }.0.declined == [])
+  }
+
   @Test("A store and its copy, whose clocks are behind what both have seen, give their next commits different times")
   func copiesDiffer() {
     let last = HybridTime(milliseconds: 50_000)
