@@ -66,7 +66,8 @@ import Testing
     #expect(counters.pendingChanges == 20 && counters.acknowledgedVersion == acknowledged)
 
     door.offered.withLock { $0 = [2] }
-    try await eventually { store.counters().pendingChanges == 0 }
+    try await replicator.caughtUp()
+    #expect(store.counters().pendingChanges == 0)
     running.cancel()
     try await running.value
     #expect(troubles.withLock { $0 } == [.notAuthorized])
