@@ -8,7 +8,8 @@
 // - Whoever looks into the tail has it settled first, and sees all that is published.
 // - While anything is here, this thread alone writes into the tail and rolls its generations; otherwise the store's writer.
 // - What is here is bounded, and so is the number of stores of the process that insert at the same time.
-// - A full disk is waited out, as the folder does; any other failure poisons the store.
+// - A full disk is waited out, as the folder does, and what there is of room is used, however little at a time; any other
+//   failure poisons the store.
 
 import KVLog
 import LMDB
@@ -96,9 +97,10 @@ final class Inserter: Sendable {
 
   private func start(_ core: StoreCore) {
     Handoff(core).start(threadNamed: "kvsync.insert") { [self] core in
+      var share = StoreLimits.insertedBytes
       while let groups = next() {
         takeTurn()
-        let inserted = insert(groups, core)
+        let inserted = insert(groups, &share, core)
         Inserter.turns.update { $0 += 1 }
         guard inserted > 0 else { return }
         state.update { state in
@@ -137,12 +139,14 @@ final class Inserter: Sendable {
 
   // MARK: The tail
 
-  /// Gives the number of groups that are in the tail now; 0 when that cannot be: the log has it, for the next opening.
-  private func insert(_ groups: [Group], _ core: StoreCore) -> Int {
+  /// Gives the number of groups that are in the tail now; 0 when that cannot be: the log has it, for the next opening. `share`:
+  /// bytes of log to insert at once, fewer where the disk has no room for the rows of more.
+  private func insert(_ groups: [Group], _ share: inout Int, _ core: StoreCore) -> Int {
     while true {
       do {
-        let count = try insertSome(of: groups, core)
+        let count = try insertSome(of: groups, share, core)
         state.withLock { $0.failure = nil }
+        share = min(2 * share, StoreLimits.insertedBytes)
         return count
       } catch {
         let isFull = StoreError.isFull(error)
@@ -153,16 +157,16 @@ final class Inserter: Sendable {
         }
         if isOver { return 0 }
         core.makeRoom()
-        rest(seconds: 1)
+        if share > groups[0].records.byteCount { share /= 2 } else { rest(seconds: 1) }
       }
     }
   }
 
-  private func insertSome(of groups: [Group], _ core: StoreCore) throws -> Int {
+  private func insertSome(of groups: [Group], _ share: Int, _ core: StoreCore) throws -> Int {
     var mapped = 0
     let few = groups.prefix { group in
       defer { mapped += group.records.byteCount }
-      return mapped < StoreLimits.insertedBytes
+      return mapped < share
     }
     let blocks = try MappedBlocks(few.map(\.records), of: core.log.configuration)
     return try blocks.withBytes { records in
