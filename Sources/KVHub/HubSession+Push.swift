@@ -74,6 +74,7 @@ struct InboundPushes: Sendable {
       run.segment.changeCount += next.segment.changeCount
       run.segment.through = next.segment.through
       run.segment.digest = next.segment.digest
+      if next.horizon.version > run.horizon.version { run.horizon = next.horizon }
       charged += next.chargedBytes
       count += 1
     }

@@ -223,6 +223,23 @@ func feedOf(after: Version, through: Version, bytes: Int = 100) -> CommitSegment
     #expect(push.segment == replica.segment(after: 1, through: 5))
   }
 
+  @Test func `a run of several pushes was looked at as far as any of them`() {
+    let replica = Self.replica()
+    var driver = Driver.open(replica, .push)
+    driver(.received(Self.push(replica, 0, 1)))
+    for (after, horizon) in [(1, 0), (2, 7), (3, 9), (4, 0)] as [(Version, Version)] {
+      var push = Push(segment: replica.segment(after: after, through: after + 1), cursor: 0, confirmed: 0)
+      push.horizon = Horizon(version: horizon, digest: Digest(high: horizon, low: 1))
+      driver(.received(.push(push)))
+    }
+    driver(.admitted(Acknowledgement(through: 1, exceptions: [], head: 1)))
+    guard case .admit(let push, _, _) = driver.done.last else {
+      Issue.record("no admission")
+      return
+    }
+    #expect(push.segment.through == 5 && push.horizon == Horizon(version: 9, digest: Digest(high: 9, low: 1)))
+  }
+
   @Test func `pushes of different cursors are not admitted as one`() {
     let replica = Self.replica()
     var driver = Driver.open(replica, .push, head: 3)
