@@ -90,6 +90,9 @@ package struct HubFileExchange: Sendable {
       guard push.segment.through > before else { continue }
       var segment = PushSegment(push)
       segment.coverage = hello.covered
+      // Read while a session was pulling, a part may know more; of what lies beyond where the replica said it stands, the hub has
+      // no proof.
+      segment.cursor = min(segment.cursor, hello.cursor?.version ?? 0)
       if validator.isNeeded {
         segment.refusals = try await validator.refusals(
           in: push.segment, after: before, of: .init(space: self.space, replica: hello.replica), principal: holder)
@@ -122,7 +125,9 @@ package struct HubFileExchange: Sendable {
     var report = HubAnswerReport(replica: hello.replica, decidedVersion: welcome.lastApplied)
     let start = hello.cursor?.version ?? 0
     var answer = Answer(
-      space: space, writer: writer, replica: hello.replica, coverage: coverage, after: start, head: state.head.version)
+      space: space, writer: writer, replica: hello.replica, ownThrough: hello.ownThrough, coverage: coverage,
+      after: start,
+      head: state.head.version)
     while try await blocking({ [answer] in try answer.next() }).map({ answer = $0 }) != nil {
       try Task.checkCancellation()
       progress(Int(clamping: answer.after - start), Int(clamping: max(answer.head, answer.after) - start))
@@ -177,6 +182,7 @@ private struct Answer: Sendable {
   let space: any HubSpace
   let writer: ExchangeFileWriter
   let replica: Identity
+  let ownThrough: Version
   var coverage: SentCoverage
   var after: Version
   var head: Version
@@ -199,7 +205,8 @@ private struct Answer: Sendable {
   }
 
   private mutating func feed(through end: Version) throws -> Bool {
-    let request = FeedRequest(after: after, through: end, excluding: replica, within: coverage.covered)
+    var request = FeedRequest(after: after, through: end, excluding: replica, within: coverage.covered)
+    request.ownThrough = ownThrough
     guard let run = try space.feed(request, maximumBytes: ProtocolLimits.maximumSegmentBytes) else { return false }
     head = max(head, run.through)
     try writer.append(.feed(Feed(segment: run, head: head)))
@@ -249,6 +256,13 @@ private struct PushFileCheck {
         .hubRestored, version: state.head.version,
         "the replica knows version \(cursor) of the space, which ends at \(state.head.version): the hub was restored to "
           + "an older state")
+    }
+    // Their logs may have begun in the middle, so what the hub has decided of the replica's commits only the replica can find out.
+    if state.progress?.digestKind == .commit, let first, first < lastApplied {
+      throw Refusal(
+        .hubRestored, version: lastApplied,
+        "the hub was restored to an older state, and others brought back what the replica had written through version "
+          + "\(lastApplied): let the replica synchronise over a network once, which tells what is missing")
     }
     if let digest = lastDigests[lastApplied], digest != state.progress?.digest {
       throw Refusal(

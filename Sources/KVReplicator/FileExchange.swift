@@ -65,6 +65,7 @@ public struct FileExchange: Sendable {
     to path: String, progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) async throws -> ExportReport {
     let state = store.replicaState()
+    guard !state.isRestoring else { throw notRestored(path) }
     var report = ExportReport()
     let preamble = ExchangeFilePreamble(
       .replica, replica: state.identity, epoch: state.cursor?.identity ?? .zero)
@@ -75,7 +76,7 @@ public struct FileExchange: Sendable {
     defer { writer.discard() }
     try await blocking(path) { try writer.append(.hello(state.introduction)) }
     // Offered before the pull, they would be stale once more.
-    report.awaitsPull = state.holdUntil > (state.cursor?.version ?? 0)
+    report.awaitsPull = max(state.holdUntil, state.ownThrough) > (state.cursor?.version ?? 0)
     let reader = PushReader(store, history: configuration.history)
     var after = state.shipped
     while !report.awaitsPull, after < state.local.version {
@@ -159,6 +160,7 @@ public struct FileExchange: Sendable {
   /// The hub's decisions, as far as they are news.
   private func record(_ welcome: Welcome, _ path: String, _ report: inout SyncReport) async throws {
     var state = store.replicaState()
+    guard !state.isRestoring else { throw notRestored(path) }
     guard state.hubSpace == .zero || state.hubSpace == welcome.space else {
       throw StoreError(
         .replication,
@@ -169,11 +171,21 @@ public struct FileExchange: Sendable {
         || welcome.appliedDigest == state.shippedDigest
     else { throw notOurs(path) }
     if state.hubSpace == .zero || state.cursor?.identity != welcome.head.identity {
-      // The space, or its epoch, is new here.
+      // The space, or its epoch, is new here; or the file is of an epoch that this store has left, where the two may have parted
+      // before what it has pulled since.
+      let (common, known) = (welcome.common, state.cursor ?? .start(of: .zero))
+      let isContinued = common.version == known.version && (known.version == 0 || common.digest == known.digest)
+      guard state.hubSpace == .zero || isContinued && welcome.lastApplied >= state.shipped else {
+        throw StoreError(
+          .replication,
+          "the hub was restored between this file and what the store knows of it: have the hub answer a new export.",
+          path: path)
+      }
       let cursor = Position(
         identity: welcome.head.identity, version: state.cursor?.version ?? 0, digest: state.cursor?.digest ?? .zero)
       state = try await store.rollBack(
         to: cursor, in: welcome.space, shipped: state.shipped, digest: state.shippedDigest, head: welcome.head.version)
+      guard !state.isRestoring else { throw notRestored(path) }
     }
     if welcome.covered.isEmpty, !state.covered.isEmpty, state.cursor?.version ?? 0 < welcome.retentionFloor {
       state = try await store.lapse()
@@ -247,6 +259,13 @@ public struct FileExchange: Sendable {
       .replication,
       "the file answers what this store lacked at an earlier time. Export again, and have the hub answer that.",
       path: path)
+  }
+
+  private func notRestored(_ path: String) -> StoreError {
+    StoreError(
+      .replication,
+      "the hub was restored to an older state, and this store has yet to bring back what it lost: synchronise once over a "
+        + "connection.", path: path)
   }
 
   private func notOurs(_ path: String) -> StoreError {

@@ -81,6 +81,47 @@ import Testing
     try await storage.close()
   }
 
+  @Test func `of what others brought back of a replica no file decides, and what lies beyond it is taken`() async throws
+  {
+    var replica = TestReplica()
+    for key in ["c", "d", "e"] { replica.put(key, "mine") }
+    let space = try await storage.space(named: "notes")
+    let restoration = Restoration(segment: replica.segment(after: 1, through: 2, former: 4), cursor: 2)
+    #expect(try await space.restore(restoration).declined == [])
+    let hello = replica.hello([.push, .pull])
+    for parts in [[replica.push(after: 0)], [replica.push(after: 0, through: 2), replica.push(after: 2)]] {
+      try await expectRefused(.replication, "others brought back", hello, parts)
+    }
+    let report = try await storage.importChanges(from: try file(hello, [replica.push(after: 2)]), into: "notes")
+    #expect(report.commits == 1 && report.hubVersion == 4)
+    try await storage.close()
+  }
+
+  @Test func `who follows a restored hub is answered with its own commits too`() async throws {
+    let space = try await storage.space(named: "notes")
+    for (ownThrough, commits) in [(0, 0), (1, 1), (2, 2)] as [(Version, Int)] {
+      var hello = author.hello([.push, .pull], cursor: .start(of: try space.head().identity), shipped: 2)
+      hello.cursorSpace = try space.head().identity
+      hello.ownThrough = ownThrough
+      let answer = scratch.path("\(UUID())")
+      let report = try await storage.exportAnswer(to: answer, for: try file(hello, []), of: "notes")
+      #expect(report.commits == commits)
+    }
+    try await storage.close()
+  }
+
+  @Test func `what a part claims to have seen beyond where its replica stands counts for nothing`() async throws {
+    var replica = TestReplica()
+    replica.put("b/1", "mine")
+    let space = try await storage.space(named: "notes")
+    var hello = replica.hello([.push, .pull], cursor: .start(of: try space.head().identity))
+    hello.cursorSpace = try space.head().identity
+    let report = try await storage.importChanges(
+      from: try file(hello, [replica.push(after: 0, cursor: 2)]), into: "notes")
+    #expect(report.stale == 1 && report.hubVersion == 2)
+    try await storage.close()
+  }
+
   @Test func `of keys that a file's replica does not have, it has seen nothing`() async throws {
     var replica = TestReplica()
     replica.put("b/1", "outside")

@@ -104,6 +104,71 @@ import Testing
     try await hub.close()
   }
 
+  @Test(
+    "A file that the hub wrote before it was restored is refused by who has pulled since, and nothing old comes back")
+  func formerEpoch() async throws {
+    let path = file("hub")
+    func session(_ stores: Store...) async throws {
+      let hub = try await bench.hub(.embedded)
+      for store in stores { _ = try await Replicator(store, hub: try hub.address()).syncOnce() }
+      await hub.shutdown()
+    }
+    let (a, b, c) = (try await bench.store("a"), try await bench.store("b"), try await bench.store("c"))
+    let gone = try await bench.store("gone")
+    try await b.put("first", for: "b")
+    try await session(b, a, c)
+    try FileManager.default.copyItem(atPath: path, toPath: file("saved"))
+    for number in 0..<20 { try await gone.put("\(number)", for: "other") }
+    try await gone.put("old", for: "k")
+    try await session(gone, b)
+    try await a.put("mine", for: "a")
+    try await FileExchange(a).export(to: file("out"))
+    var hub = try EmbeddedHubStorage(directory: path)
+    _ = try await hub.importChanges(from: file("out"), into: "space")
+    _ = try await hub.exportAnswer(to: file("back"), for: file("out"), of: "space")
+    try await hub.close()
+    // The hub is put back, and somebody writes who never saw what it had. Then one comes who did.
+    try FileManager.default.removeItem(atPath: path)
+    try FileManager.default.moveItem(atPath: file("saved"), toPath: path)
+    try await c.put("new", for: "k")
+    try await session(c, b, a)
+    #expect(try a.value(for: "k").map { String(decoding: $0, as: UTF8.self) } == "new")
+    let refused = await #expect(throws: StoreError.self) { try await FileExchange(a).importAnswer(from: file("back")) }
+    #expect(refused?.code == .replication && refused?.message.contains("was restored between") == true)
+    try await session(a, b, c, a)
+    hub = try EmbeddedHubStorage(directory: path)
+    for store in [a, b, c] {
+      #expect(try store.value(for: "k").map { String(decoding: $0, as: UTF8.self) } == "new")
+      #expect(try contents(store) == contents(a))
+    }
+    try await hub.close()
+  }
+
+  @Test("What a restored hub lacks is brought back over a connection: until then nothing is exported or imported")
+  func notRestored() async throws {
+    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let store = try await bench.store("a")
+    try await store.put("v", for: "k")
+    try await carry(store, hub, "first")
+    try await FileExchange(store).export(to: file("second"))
+    _ = try await hub.exportAnswer(to: file("second.back"), for: file("second"), of: "space")
+    let state = store.replicaState()
+    _ = try await store.rollBack(
+      to: .start(of: .random()), in: state.hubSpace, shipped: 0, digest: .origin(of: store.identity), head: 1)
+    for attempt in 0..<2 {
+      let refused = await #expect(throws: StoreError.self) {
+        if attempt == 0 {
+          try await FileExchange(store).export(to: file("third"))
+        } else {
+          _ = try await FileExchange(store).importAnswer(from: file("second.back"))
+        }
+      }
+      #expect(refused?.code == .replication && refused?.message.contains("bring back") == true, "\(refused as Any)")
+    }
+    #expect(!FileManager.default.fileExists(atPath: file("third")))
+    try await hub.close()
+  }
+
   @Test("With files alone, lost, doubled, late and in any order, and sessions in between, everything arrives once")
   func converges() async throws {
     var random = SeededGenerator()
