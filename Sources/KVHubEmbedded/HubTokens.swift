@@ -38,7 +38,8 @@ public final class HubTokens: Sendable {
   }
 
   private struct Cache {
-    var list = List.none
+    /// nil: nobody has asked yet.
+    var list: List?
     var stamp: Stamp?
   }
 
@@ -176,7 +177,9 @@ public final class HubTokens: Sendable {
     case .tokens(let tokens): return tokens
     case .damaged(let reason):
       throw StoreError(
-        .corrupt, "the list of tokens is of no use: \(reason). Restore it, or remove it to begin without tokens.",
+        .corrupt,
+        "the list of tokens is of no use: \(reason). Restore it; or, with no hub running, remove it and \(markPath) to begin "
+          + "without tokens.",
         path: directory.tokens)
     }
   }
@@ -189,11 +192,11 @@ public final class HubTokens: Sendable {
         number: (attributes[.systemFileNumber] as? NSNumber)?.intValue)
     }
     return cache.withLock { cache in
-      guard stamp != cache.stamp else { return cache.list }
-      let wasThere = cache.stamp != nil
-      cache.stamp = stamp
-      cache.list = stamp == nil && !wasThere ? .none : read()
-      return cache.list
+      if let list = cache.list, stamp == cache.stamp { return list }
+      let wasThere = cache.stamp != nil || FileManager.default.fileExists(atPath: markPath)
+      let list = stamp != nil ? read() : wasThere ? .damaged("it is gone") : List.none
+      cache = Cache(list: list, stamp: stamp)
+      return list
     }
   }
 
@@ -216,8 +219,12 @@ public final class HubTokens: Sendable {
     encoder.outputFormatting = [.sortedKeys]
     let data = try encoder.encode(tokens.values.sorted { ($0.created, $0.id) < ($1.created, $1.id) })
     try directory.replace(directory.tokens, with: data, mode: 0o600)
+    if !FileManager.default.fileExists(atPath: markPath) { try directory.replace(markPath, with: Data(), mode: 0o600) }
     return result
   }
+
+  /// Says that there has been a list: without one that is a list that is gone.
+  private var markPath: String { "\(directory.tokens).required" }
 
   /// Another process holds it for milliseconds.
   private func lock() throws -> StoreLock {

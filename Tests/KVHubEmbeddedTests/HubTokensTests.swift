@@ -107,7 +107,11 @@ import Testing
       #expect(try Data(contentsOf: file) == bad)
     }
     try FileManager.default.removeItem(at: file)
-    #expect(Self.isRefused(tokens.decide("notes", []), "cannot be read"))
+    #expect(Self.isRefused(tokens.decide("notes", []), "gone"))
+    // A hub that is started then has never seen it.
+    let restarted = try HubTokens(directory: directory)
+    #expect(Self.isRefused(restarted.decide("notes", []), "gone") && !restarted.isEmpty)
+    #expect(#expect(throws: StoreError.self) { try restarted.list() }?.message.contains("tokens.required") == true)
     try good.write(to: file)
     #expect(!Self.isRefused(tokens.decide("notes", Array(text.utf8)), ""))
   }

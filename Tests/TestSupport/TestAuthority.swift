@@ -27,9 +27,10 @@ package final class TestAuthority: Sendable {
   }
 
   /// A certificate of this authority for these names and addresses, as in "DNS:localhost,IP:127.0.0.1". With negative
-  /// days it has expired.
+  /// days it has expired. `algorithm` is that of its key, as openssl's -newkey takes it.
   package func certificate(
-    _ name: String = "hub", for names: String = "DNS:localhost,IP:127.0.0.1", days: Int = 2
+    _ name: String = "hub", for names: String = "DNS:localhost,IP:127.0.0.1", days: Int = 2,
+    algorithm: [String] = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
   ) async throws -> Certificate {
     let key = scratch.path("\(name).key")
     let request = scratch.path("\(name).csr")
@@ -37,15 +38,16 @@ package final class TestAuthority: Sendable {
     let file = scratch.path("\(name).pem")
     try "subjectAltName=\(names)\n".write(toFile: extensions, atomically: false, encoding: .utf8)
     try await openssl(
-      "req", "-nodes", "-subj", "/CN=\(name)", "-keyout", key, "-out", request, "-newkey", "ec", "-pkeyopt",
-      "ec_paramgen_curve:prime256v1")
+      ["req", "-nodes", "-subj", "/CN=\(name)", "-keyout", key, "-out", request, "-newkey"] + algorithm)
     try await openssl(
       "x509", "-req", "-in", request, "-CA", self.file, "-CAkey", scratch.path("authority.key"), "-set_serial",
       "\(UInt64.random(in: 1...UInt64.max / 2))", "-days", "\(days)", "-extfile", extensions, "-out", file)
     return Certificate(file: file, keyFile: key, scratch: scratch)
   }
 
-  private func openssl(_ arguments: String...) async throws {
+  private func openssl(_ arguments: String...) async throws { try await openssl(arguments) }
+
+  private func openssl(_ arguments: [String]) async throws {
     let output: String? = await withCheckedContinuation { continuation in
       // Away from the threads that run tests.
       Thread {

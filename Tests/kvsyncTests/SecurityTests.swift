@@ -147,6 +147,19 @@ struct SecurityTests {
     #expect(await hub.end() == 0)
   }
 
+  @Test("A key of any kind in use will do", arguments: ["ed25519", "rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-384"])
+  func keys(algorithm: String) async throws {
+    let authority = try await TestAuthority()
+    let certificate = try await authority.certificate(
+      for: "IP:127.0.0.1", algorithm: algorithm.split(separator: " ").map(String.init))
+    let store = try await place.store("s", [([1], [2])])
+    let hub = try await Hub(
+      place, options: ["--tls-certificate", certificate.file, "--tls-key", certificate.keyFile])
+    let outcome = try await sync(store, hub, "--ca-file", authority.file)
+    #expect(outcome.status == 0, "\(outcome.messages)")
+    #expect(await hub.end() == 0)
+  }
+
   @Test("With TLS: whom a replica does not know as the hub it does not speak to, and each failure says what to do")
   func tls() async throws {
     let authority = try await TestAuthority()

@@ -46,6 +46,25 @@ struct SnapshotCommandTests {
     #expect(try await sync(second, hub).status == 0)
     let dump = try await place.run("dump", first).output
     #expect(try await place.run("dump", second).output == dump)
+    // A prefix is bytes.
+    let bytes = try await place.shell(
+      #""$kvsync" scopes add "$1" "$(printf '\377')" && "$kvsync" scopes list "$1" --json"#, second)
+    #expect(bytes.status == 0 && bytes.text.contains("/w=="), "\(bytes.text)\(bytes.messages)")
+    #expect(await hub.end() == 0)
+  }
+
+  @Test("While a snapshot is not here as a whole, status says so")
+  func loading() async throws {
+    let first = try await place.store("first", rows("a/", 3_000, String(repeating: "v", count: 100)))
+    let second = try await place.store("second")
+    let hub = try await Hub(place)
+    #expect(try await sync(first, hub).status == 0)
+    #expect(try await place.run("status", second, "--json").object()["loadingSnapshot"] as? Bool == false)
+    _ = try await place.run("sync", second, hub.url(), "--budget", "20kB")
+    #expect(try await place.run("status", second, "--json").object()["loadingSnapshot"] as? Bool == true)
+    #expect(try await place.run("status", second).text.contains("not all of the hub's keys"))
+    #expect(try await sync(second, hub).status == 0)
+    #expect(try await place.run("status", second, "--json").object()["loadingSnapshot"] as? Bool == false)
     #expect(await hub.end() == 0)
   }
 

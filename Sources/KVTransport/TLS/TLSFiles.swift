@@ -80,6 +80,11 @@ extension TLSConfiguration {
   fileprivate func context(certificateFile: String, keyFile: String) throws(TransportError) -> NIOSSLContext {
     var configuration = self
     configuration.minimumTLSVersion = .tlsv13
+    // Those that count without being asked for, and Ed25519.
+    configuration.verifySignatureAlgorithms = [
+      .ecdsaSecp256R1Sha256, .ed25519, .rsaPssRsaeSha256, .rsaPkcs1Sha256, .ecdsaSecp384R1Sha384, .rsaPssRsaeSha384,
+      .rsaPkcs1Sha384, .rsaPssRsaeSha512, .rsaPkcs1Sha512,
+    ]
     // Closing waits so long for the other side's last word.
     configuration.shutdownTimeout = .milliseconds(500)
     do {

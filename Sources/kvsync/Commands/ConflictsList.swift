@@ -38,7 +38,9 @@ struct ConflictsList: ToolCommand {
       try out.flush()
       let waiting = store.counters().unresolvedConflicts
       guard waiting > 0 else { return .ok }
-      Messages.write("\(Amount.count(waiting, "conflict")) \(waiting == 1 ? "waits" : "wait") for a decision\n")
+      if !output.json {
+        Messages.write("\(Amount.count(waiting, "conflict")) \(waiting == 1 ? "waits" : "wait") for a decision\n")
+      }
       return .differences
     }
   }

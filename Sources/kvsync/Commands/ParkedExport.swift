@@ -8,16 +8,19 @@ struct ParkedExport: ToolCommand {
     commandName: "export",
     abstract: "Print parked commits as JSON, whole, one a line.",
     discussion: """
-      The changes of a commit are objects as kvsync load reads them, one a line. The
-      form is the same with and without --json, and stays the same from release to
-      release. Nothing in the store is changed.
+      Each has its changes as objects of the form that kvsync load reads; --changes
+      prints these alone, one a line, to be edited and loaded. The form is the same with
+      and without --json, and stays the same from release to release. Nothing in the
+      store is changed.
 
       Example: kvsync parked export field-notes --all > parked.jsonl
+               kvsync parked export field-notes 7 --changes > changes.jsonl
       """)
   static let title = "parked export"
 
   @OptionGroup var target: StoreOptions
   @OptionGroup var selection: ParkedSelection
+  @Flag(help: "Only the changes, one a line, as kvsync load reads them.") var changes = false
   @OptionGroup var output: OutputOptions
 
   func execute() async throws -> ExitStatus {
@@ -25,6 +28,14 @@ struct ParkedExport: ToolCommand {
     return try await withStore(store) { store in
       var out = Output()
       try selection.forEach(in: store) { commit in
+        guard !changes else {
+          for change in try store.parkedChanges(of: commit.id) {
+            out.beginObject()
+            out.members(key: change.key, value: change.value)
+            try out.endRow()
+          }
+          return
+        }
         out.beginObject()
         out.members(commit)
         out.beginArray("changes")

@@ -9,8 +9,9 @@ struct ParkedRetry: ToolCommand {
     abstract: "Write parked commits once more, to be offered to the hub again.",
     discussion: """
       What a commit wrote becomes a new one, of now; keys that were written again
-      since get its values. The next sync sends it. To change it before, export it,
-      edit it, load it, and drop the parked one.
+      since get its values. The next sync sends it. To change it before, export its
+      changes (kvsync parked export STORE NUMBER --changes), edit and load them, and
+      drop the parked one.
 
       Example: kvsync parked retry field-notes --code 1
       """)

@@ -69,7 +69,7 @@ struct ScopesAdd: ToolCommand {
   static let title = "scopes add"
 
   @OptionGroup var target: StoreOptions
-  @Argument(help: "Prefixes of keys.") var prefixes: [String] = []
+  @Argument(help: "Prefixes of keys.") var prefixes: [ArgumentBytes] = []
   @Flag(help: "Get everything.") var all = false
   @OptionGroup var output: OutputOptions
 
@@ -80,7 +80,7 @@ struct ScopesAdd: ToolCommand {
   func execute() async throws -> ExitStatus {
     try await withStore(try await target.openForWriting()) { store in
       if all { try await store.removeAllScopes() }
-      for prefix in prefixes { try await store.addScope(prefix) }
+      for prefix in prefixes { try await store.addScope(prefix.bytes) }
       try Scopes.print(store.scopes, json: output.json)
       return .ok
     }
@@ -101,7 +101,7 @@ struct ScopesRemove: ToolCommand {
   static let title = "scopes remove"
 
   @OptionGroup var target: StoreOptions
-  @Argument(help: "Prefixes of keys.") var prefixes: [String] = []
+  @Argument(help: "Prefixes of keys.") var prefixes: [ArgumentBytes] = []
   @Flag(help: "Give up what lies outside of the scopes.") var evict = false
   @OptionGroup var output: OutputOptions
 
@@ -111,10 +111,17 @@ struct ScopesRemove: ToolCommand {
 
   func execute() async throws -> ExitStatus {
     try await withStore(try await target.openForWriting()) { store in
-      for prefix in prefixes { try await store.removeScope(prefix) }
+      for prefix in prefixes { try await store.removeScope(prefix.bytes) }
       let count = evict ? try await store.evict() : 0
+      if evict, output.json {
+        var out = Output()
+        out.beginObject()
+        out.member("evicted", count)
+        try out.endRow()
+        try out.flush()
+      }
       try Scopes.print(store.scopes, json: output.json)
-      if evict { Messages.write("evicted \(Amount.count(count, "key"))\n") }
+      if evict, !output.json { Messages.write("evicted \(Amount.count(count, "key"))\n") }
       return .ok
     }
   }

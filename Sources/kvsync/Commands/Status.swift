@@ -25,7 +25,8 @@ struct Status: ToolCommand {
 
       States: offline, connecting, catchingUp, live, paused, needsAuthorization,
       failed. The lag is the number of the hub's versions that are not here, and
-      the time since hub and store were last found to have the same.
+      the time since hub and store were last found to have the same; while a snapshot
+      is loaded, it is that of the keys which are here.
 
       Example: kvsync status field-notes
                kvsync status field-notes kvsync://127.0.0.1:7447/notes --json
@@ -66,6 +67,8 @@ struct Status: ToolCommand {
     var hubVersion: Version?
     var oldestAge: Double?
     var retention: HubRetention?
+    /// A snapshot is not here as a whole.
+    var isLoading: Bool
     var now = Store.clockMilliseconds
     var time: HybridTime { HybridTime(milliseconds: now) }
 
@@ -73,7 +76,11 @@ struct Status: ToolCommand {
       counters = store.counters()
       note = StatusNote.left(in: store)
       retention = HubRetention(store.replicaState().contact)
-      hubVersion = asked ?? note?.hubVersion
+      // A file may have brought more than the process had heard of.
+      let known = max(note?.hubVersion ?? 0, counters.serverVersion)
+      hubVersion = asked ?? (note?.hubVersion != nil || known > 0 ? known : nil)
+      let state = store.replicaState()
+      isLoading = state.cursor != nil && !state.missing.isEmpty
       if counters.pendingChanges > 0,
         let time = try? store.timeOfLocalCommit(after: counters.acknowledgedVersion)
       {
@@ -131,6 +138,7 @@ struct Status: ToolCommand {
     out.member("pendingChanges", counters.pendingChanges)
     out.member("pendingBytes", counters.pendingBytes)
     out.member("oldestPendingSeconds", standing.oldestAge)
+    out.member("loadingSnapshot", standing.isLoading)
     out.member("lagVersions", standing.lagVersions)
     out.member("lagSeconds", standing.lagSeconds)
     out.member("nextTrySeconds", standing.nextTrySeconds)
@@ -163,6 +171,9 @@ struct Status: ToolCommand {
       ("hub version", standing.hubVersion.map { Amount.count($0) } ?? "not known"),
       ("pending", pending),
     ]
+    if standing.isLoading {
+      rows.append(("snapshot", "not all of the hub's keys are here yet: the next sync goes on with it"))
+    }
     if let versions = standing.lagVersions {
       let time = standing.lagSeconds.map { ", \(seconds($0))" } ?? ""
       rows.append(("lag", "\(Amount.count(versions, "version"))\(time)"))

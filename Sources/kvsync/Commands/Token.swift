@@ -4,6 +4,7 @@ import ArgumentParser
 import Foundation
 import KVHub
 import KVHubEmbedded
+import KVStore
 
 struct Token: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -30,6 +31,14 @@ struct HubDirectoryOptions: ParsableArguments {
   }
 
   func tokens() throws -> HubTokens { try HubTokens(directory: directory) }
+
+  /// Of a directory that is there: one that only asks makes none.
+  func existingTokens() throws -> HubTokens {
+    guard SystemCall.exists(directory) else {
+      throw StoreError(.noStore, "there is no hub's directory here. Check the path.", path: directory)
+    }
+    return try tokens()
+  }
 }
 
 struct TokenCreate: ToolCommand {
@@ -106,7 +115,7 @@ struct TokenList: ToolCommand {
 
   func execute() async throws -> ExitStatus {
     var out = Output()
-    for token in try hub.tokens().list() {
+    for token in try hub.existingTokens().list() {
       if output.json {
         out.beginObject()
         token.members(to: &out)
@@ -139,7 +148,7 @@ struct TokenRevoke: ToolCommand {
   @OptionGroup var output: OutputOptions
 
   func execute() async throws -> ExitStatus {
-    guard let token = try hub.tokens().revoke(id) else {
+    guard let token = try hub.existingTokens().revoke(id) else {
       throw Failure(
         .failed, "the hub has no token \(id)", remedy: "kvsync token list \(hub.directory) shows those it has.")
     }
