@@ -136,6 +136,7 @@ extension HubSession {
     inbound.admission = (push.segment.through, charged)
     var segment = PushSegment(push)
     segment.coverage = inbound.coverage(at: push.pages)
+    segment.fedAfter = outbound.fedAfter
     actions.append(.admit(segment, replica: replica, confirmed: inbound.confirmed))
   }
 

@@ -269,6 +269,7 @@ package struct HubSession: Sendable {
     outbound.coverage = coverage
     outbound.ownThrough = hello.ownThrough
     if mode.contains(.pull) {
+      outbound.fedAfter = coverage.covered.isEmpty ? nil : welcome.common.version
       pumpFeed()
     }
     if isShuttingDown { sayGoodbye() }
@@ -339,6 +340,11 @@ package struct HubSession: Sendable {
     case .gap(let expected):
       refuse(
         Refusal(.gap, version: expected, "the hub has this replica's version \(expected) and expects what follows"))
+    case .lapsed(let floor):
+      refuse(
+        Refusal(
+          .gap, version: floor,
+          "the hub no longer keeps what follows on what this replica has: it connects again, and loads a snapshot"))
     case .tooManyReplicas:
       refuse(
         Refusal(

@@ -153,6 +153,8 @@ package enum HubStorageError: Error, Hashable, Sendable {
   case tooManySpaces
   /// The push does not begin where the last one ended.
   case gap(expected: Version)
+  /// The log begins after what the replica has.
+  case lapsed(floor: Version)
   /// The principal has as many replicas in this space as it may have.
   case tooManyReplicas
   /// The push breaks the rules that `CommitSegment.check` states.

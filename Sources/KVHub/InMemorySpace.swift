@@ -111,7 +111,7 @@ final class InMemorySpace: HubSpace {
       let end = min(request.through ?? state.head, state.head)
       guard start < end else { return nil }
       guard start >= state.floor || request.coverage.isEmpty else {
-        throw HubStorageError.failed("version \(start + 1) is no longer kept")
+        throw HubStorageError.lapsed(floor: state.floor)
       }
       var feed = CommitSegment(after: start, through: start, digest: .zero, records: [], changeCount: 0)
       for commit in state.commits[Int(start)..<Int(end)] {
@@ -233,6 +233,9 @@ final class InMemorySpace: HubSpace {
       else {
         throw HubStorageError.gap(expected: progress.lastApplied)
       }
+      guard !push.hasLapsed(floor: state.floor) else {
+        throw HubStorageError.lapsed(floor: state.floor)
+      }
       do throws(ProtocolError) {
         try push.segment.check(pushedBy: replica)
       } catch {
@@ -316,13 +319,10 @@ extension InMemorySpace.State {
       let changes = try changes(of: commit, in: restoration.segment.records)
       let epochBegan = formerEpochs.last?.until ?? 0
       let isUnknown = changes.contains { change in
-        guard let row = rows[change.key], row.version > restoration.cursor, row.origin != header.origin else {
-          return false
-        }
+        guard let row = rows[change.key], row.origin != header.origin else { return false }
         let isOlder =
           row.version > epochBegan && row.formerVersion > 0 && row.formerVersion < header.serverVersion
-          && row.time < header.time
-        return !isOlder
+        return row.time >= header.time || row.version > restoration.cursor && !isOlder
       }
       let isWanted = !declined.contains(header.origin) && !restoration.declined.contains(header.version)
       guard isOfTheAuthor, isWanted, !isUnknown else {

@@ -68,11 +68,14 @@ extension HubSpace {
     let sure =
       cursor.identity == head.identity
       ? head.version : former.last { $0.identity == cursor.identity }?.version ?? 0
+    // Where the log shows that the hub was restored, what it no longer shows may have been another history too.
+    var isContradicted = false
     for position in [cursor] + hello.positions where position.version > 0 && position.version <= head.version {
       let digest = try digest(at: position.version)
-      if digest == position.digest || digest == nil && position.version <= sure {
+      if digest == position.digest || digest == nil && position.version <= sure && !isContradicted {
         return Position(identity: head.identity, version: position.version, digest: position.digest)
       }
+      isContradicted = isContradicted || digest != nil && cursor.identity == head.identity
     }
     return start
   }

@@ -35,7 +35,7 @@ package struct StorageAlarm: Sendable {
     switch error {
     case .full: Self.note(&full, space, min(bytes, Self.sufficient), now)
     case .corrupt, .failed: Self.note(&spaces[space], space, bytes, now)
-    case .unknownSpace, .tooManySpaces, .gap, .tooManyReplicas, .malformed, .closed: false
+    case .unknownSpace, .tooManySpaces, .gap, .lapsed, .tooManyReplicas, .malformed, .closed: false
     }
   }
 

@@ -84,6 +84,8 @@ extension StoreError {
     case .tooManySpaces: self.init(.full, "the hub has as many spaces as it may have. Use one of them.", path: path)
     case .tooManyReplicas: self.init(.replication, "the holder has as many replicas as he may have.", path: path)
     case .gap(let expected): self.init(.replication, "the hub expects what follows version \(expected).", path: path)
+    case .lapsed(let floor):
+      self.init(.replication, "the hub no longer keeps what lies before version \(floor).", path: path)
     case .malformed(let reason): self.init(.corrupt, "\(reason).", path: path)
     case .full(let reason): self.init(.full, reason, path: path)
     case .corrupt(let reason): self.init(.corrupt, reason, path: path)

@@ -143,6 +143,7 @@ final class EmbeddedSpace: HubSpace {
   static func storageError(_ error: any Error) -> any Error {
     switch error {
     case AdmissionError.gap(let expected): HubStorageError.gap(expected: expected)
+    case AdmissionError.lapsed(let floor): HubStorageError.lapsed(floor: floor)
     case AdmissionError.foreignCommit(let version):
       HubStorageError.malformed("the replica did not write commit \(version)")
     case AdmissionError.malformed(let reason): HubStorageError.malformed(reason)

@@ -26,6 +26,8 @@ package struct PushSegment: Hashable, Sendable {
   package var cursor: Version
   /// The keys of which the cursor says what was seen. Of any other, nothing was.
   package var coverage = Coverage.all
+  /// On the hub: in the same session the replica is fed what follows on this version; nil: nothing.
+  package var fedAfter: Version?
   package var horizon = Horizon.none
   /// All local changes of (after, through], those no longer shipped included: what the counters go down by when the
   /// run is acknowledged.
@@ -39,6 +41,12 @@ package struct PushSegment: Hashable, Sendable {
     self.cursor = cursor
     self.localChanges = localChanges
     self.localBytes = localBytes
+  }
+
+  /// Whether the replica had not seen, and may be fed, what lies before `floor`, and is forgotten there, deletions too.
+  package func hasLapsed(floor: Version) -> Bool {
+    guard let fedAfter else { return false }
+    return fedAfter < floor && cursor < floor
   }
 }
 

@@ -9,6 +9,8 @@ package struct SnapshotPage: Hashable, Sendable {
   package var interval: KeyInterval
   /// A commit record of rows in key order, deletions only if they were asked for; empty when there are none.
   package var record: [UInt8]
+  /// Whether they were.
+  package var isWithDeletions = true
 
   package init(position: Position, applied: Version = 0, interval: KeyInterval, record: [UInt8]) {
     self.position = position

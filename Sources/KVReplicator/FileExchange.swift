@@ -328,7 +328,10 @@ struct AnswerCheck {
 extension ReplicaState {
   /// Who the store is and where it stands; the importer names the space.
   fileprivate var introduction: Hello {
-    ReplicaSession(.init(space: "", mode: [.push, .pull], isLive: false), state: self).hello
+    var hello = ReplicaSession(.init(space: "", mode: [.push, .pull], isLive: false), state: self).hello
+    // What is pending when the answer comes, nobody knows yet.
+    hello.wantsDeletions = true
+    return hello
   }
 }
 

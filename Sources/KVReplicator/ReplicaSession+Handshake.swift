@@ -31,6 +31,8 @@ extension ReplicaSession {
 
   mutating func greet() {
     phase = .awaitingWelcome
+    let hello = hello
+    pull.isWithDeletions = hello.wantsDeletions
     actions.append(.send(.hello(hello)))
   }
 
@@ -75,7 +77,9 @@ extension ReplicaSession {
     actions.append(.establish(outboundFrameBytes: welcome.maximumFrameBytes))
     if welcome.mayRefuse { actions.append(.shipEvery) }
     // What the hub feeds begins there, whatever has to be done before it can be applied.
+    let isWithDeletions = pull.isWithDeletions
     pull = InboundFeed(cursor: welcome.common.version, credit: pull.credit)
+    pull.isWithDeletions = isWithDeletions
     guard welcome.covered.isEmpty || welcome.covered == state.covered else {
       return violation("it goes on with other keys than are here")
     }

@@ -30,6 +30,8 @@ struct InboundFeed: Sendable {
   var missing = Coverage.none
   /// …and how many of them were applied.
   var pages: UInt32 = 0
+  /// Whether they come with deletions.
+  var isWithDeletions = false
   /// The hub cannot go on with what is here.
   var hasLapsed = false
   /// Live keys that came with them.
@@ -101,7 +103,9 @@ extension ReplicaSession {
     let interval = page.snapshot.interval
     let version = page.snapshot.position.version
     guard pull.credit > 0 else { return violation("a page came without credit") }
-    guard page.snapshot.position.identity == epoch, let missing = pull.missing.intervals.first,
+    // Another replica has found meanwhile that the hub was restored.
+    guard page.snapshot.position.identity == epoch else { return leaveAndBeginAgain() }
+    guard let missing = pull.missing.intervals.first,
       interval.from == missing.from, Coverage([interval]).subtracting(pull.missing).isEmpty,
       version >= pull.receivedThrough
     else { return violation("a page of version \(version) came that does not fit what is here") }
@@ -111,6 +115,8 @@ extension ReplicaSession {
     pull.covered.insert(interval)
     pull.missing.remove(interval)
     pull.receivedThrough = version
+    var page = page
+    page.snapshot.isWithDeletions = pull.isWithDeletions
     pull.waiting.append(.page(page))
     proceed()
   }
@@ -169,6 +175,7 @@ extension ReplicaSession {
     pull.isApplying = false
     self.state = state
     pull.cursor = state.cursor?.version ?? 0
+    guard !outcome.lacksDeletions else { return leaveAndBeginAgain() }
     count(outcome)
     if pull.isLoading {
       pull.isLoading = false

@@ -5,6 +5,8 @@
 // - What is applied of a replica, and that it is applied, become durable in the same block.
 // - A commit is applied whole or declined whole. One that was refused before the admission is declined, whatever it met.
 // - What adds nothing is decided and not written.
+// - Who is fed what it has not seen pushes nothing that may have met what the hub has forgotten: it would hear of that, and take
+//   what it pushed for void, after that was taken. It begins again, and finds that it has lapsed.
 // - A look-up per change is needed only when somebody else wrote after the push's cursor.
 
 package import KVLog
@@ -16,6 +18,8 @@ package enum AdmissionError: Error, Hashable {
   /// A commit in the push was not written by the replica that sent it.
   case foreignCommit(version: Version)
   case malformed(String)
+  /// The log begins after what the replica has: what it has not seen may be forgotten, deletions too.
+  case lapsed(floor: Version)
 }
 
 extension WriteGroup {
@@ -25,6 +29,8 @@ extension WriteGroup {
     var progress = try progress(of: replica) ?? ReplicaProgress(of: replica)
     progress.confirm(through: confirmed)
     let segment = push.segment
+    let floor = try log.floor()
+    guard !push.hasLapsed(floor: floor) else { throw AdmissionError.lapsed(floor: floor) }
     // What others brought back of this replica it may not have known of when it pushed: it has to look first.
     let isVerified = progress.digestKind == .log || segment.after == progress.lastApplied
     guard segment.after <= progress.lastApplied, isVerified else {

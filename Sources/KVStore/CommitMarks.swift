@@ -20,8 +20,6 @@ final class CommitMarks: Sendable {
     /// Those whose commits in the log are the ones that somebody brings back, as far as this version of theirs.
     var matched: [Identity: Version] = [:]
 
-    func contains(_ mark: Digest) -> Bool { marks[mark.low] != nil }
-
     /// How many changes the log has of the commit, nil: it has none of it. An author offers what did not lose a conflict, and that
     /// may have been more when it offered it before.
     func changeCount(of mark: Digest) -> Int? { marks[mark.low].map(Int.init) }

@@ -47,7 +47,7 @@ extension WriteGroup {
   ) {
     let localIsLater = contest.localIsLater(of: state.incarnation)
     let policy = policy.effective(for: contest.key)
-    if contest.writer == .earlierSelf {
+    if contest.writer == .earlier {
       contest.outcome = .identical
       contest.resolution = .local
       return

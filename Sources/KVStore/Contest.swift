@@ -2,8 +2,8 @@
 //
 // Invariants
 // - A key is contested once in a group, with the last of the remote changes.
-// - What this store wrote itself, and what it wrote when its copy was still the same store, is no other side: it comes back
-//   from the hub, and whatever was written knowing of it stands.
+// - What this store wrote itself, what it wrote when its copy was still the same store, and what it had of others before the hub was
+//   restored, is no other side: it comes back from the hub, and whatever was written knowing of it stands.
 
 import KVLog
 
@@ -19,8 +19,8 @@ struct Contest {
   /// Who wrote the remote side.
   enum Remote {
     case another
-    /// This store, before it wrote the local side.
-    case earlierSelf
+    /// Somebody of whom this store knew it when it wrote the local side; or this store, before that.
+    case earlier
     /// It is the local side. Nothing is contested any more: what comes after it was written knowing of it.
     case same
   }
@@ -36,9 +36,9 @@ struct Contest {
     case merged([UInt8]?)
   }
 
-  /// `isOwn`: this store wrote the remote commit.
+  /// `isEarlier`: the local side was written knowing of the remote commit.
   init(
-    _ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan, local: Row, localValue: [UInt8]
+    _ change: ChangeView, of remote: CommitHeader, isEarlier: Bool, in bytes: RawSpan, local: Row, localValue: [UInt8]
   ) {
     key = bytes.extracting(change.key).copied()
     self.local = local
@@ -46,15 +46,15 @@ struct Contest {
     self.remote = remote
     remoteIsDeletion = change.isDeletion
     remoteValue = bytes.extracting(change.value).copied()
-    writer = isSame ? .same : isOwn ? .earlierSelf : .another
+    writer = isSame ? .same : isEarlier ? .earlier : .another
   }
 
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan) {
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isEarlier: Bool, in bytes: RawSpan) {
     self.remote = remote
     remoteIsDeletion = change.isDeletion
     remoteValue = bytes.extracting(change.value).copied()
-    // Who has met somebody else meets nobody else's earlier self.
-    if writer == .earlierSelf { writer = isSame ? .same : isOwn ? .earlierSelf : .another }
+    // Who has met another side meets nothing earlier any more.
+    if writer == .earlier { writer = isSame ? .same : isEarlier ? .earlier : .another }
   }
 
   /// A copy of a store offers with the time of its writing what the store had pending; so it is one write, whoever brings it.
@@ -102,10 +102,10 @@ struct Contests {
   }
 
   /// Whether the key is contested already: then with this change from now on, if it still is.
-  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isOwn: Bool, in bytes: RawSpan) -> Bool {
+  mutating func meet(_ change: ChangeView, of remote: CommitHeader, isEarlier: Bool, in bytes: RawSpan) -> Bool {
     guard !all.isEmpty, let place = places[bytes.extracting(change.key).copied()] else { return false }
     guard all[place].writer != .same else { return true }
-    all[place].meet(change, of: remote, isOwn: isOwn, in: bytes)
+    all[place].meet(change, of: remote, isEarlier: isEarlier, in: bytes)
     met.append(place)
     return true
   }

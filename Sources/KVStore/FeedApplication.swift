@@ -26,6 +26,8 @@ package struct FeedOutcome: Sendable, Equatable {
   package var resolutions = 0
   /// False: the same feed has to be applied once more, for what did not fit.
   var isComplete = true
+  /// Nothing was done: changes are pending, and what they met may have been deleted, which the page does not say.
+  package var lacksDeletions = false
 
   /// With what was done next of the same feed, or page.
   mutating func add(_ next: FeedOutcome) {
@@ -34,6 +36,7 @@ package struct FeedOutcome: Sendable, Equatable {
     bytes += next.bytes
     conflicts += next.conflicts
     resolutions += next.resolutions
+    lacksDeletions = next.lacksDeletions
   }
 }
 
@@ -134,13 +137,26 @@ extension WriteGroup {
   }
 
   private func logHas(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    try changesInLog(of: commit, in: bytes) != nil && !isHidden(commit, in: bytes)
+  }
+
+  /// How many changes the log has of the commit; nil: it does not have it.
+  private func changesInLog(of commit: CommitView, in bytes: RawSpan) throws -> Int? {
     // What was pending when this store took another name is in its log under the former one.
     let names = [commit.header.origin] + (isOurs(commit) ? state.lineage.map(\.incarnation) : [])
-    let isThere = try marks.with(log, after: log.floor(), through: published.position) { marks in
-      names.contains { marks.contains(commit.mark(in: bytes, as: $0)) }
+    return try marks.with(log, after: log.floor(), through: published.position) { marks in
+      names.compactMap { marks.changeCount(of: commit.mark(in: bytes, as: $0)) }.max()
     }
-    guard isThere else { return false }
-    return try !isHidden(commit, in: bytes)
+  }
+
+  /// Whether what is pending here comes after the commit: this store wrote that, or had it before the hub was restored. Then
+  /// a local change had met it, and what has stood since was written knowing of it.
+  private func isEarlier(_ commit: CommitView, in bytes: RawSpan) throws -> Bool {
+    if try isOwn(commit, in: bytes) { return true }
+    let header = commit.header
+    guard try state.lowestRollback < .max && header.originVersion <= known(of: header.origin) else { return false }
+    // Of a commit with fewer, the changes that are contested may not have been here.
+    return try changesInLog(of: commit, in: bytes).map { $0 >= header.changeCount } ?? false
   }
 
   /// Whether something that was not here has been applied since the hub was found to be restored, and comes before the
@@ -205,7 +221,7 @@ extension WriteGroup {
     let isOfPresentSelf = header.origin == state.incarnation
     let after = isOfPresentSelf ? min(state.acknowledged, header.originVersion) : state.acknowledged
     let looksUp = state.hasPending || isOfPresentSelf
-    let isOwn = try isOwn(commit, in: bytes)
+    let isEarlier = try looksUp && isEarlier(commit, in: bytes)
     var portion = Portion(changes: first..<first)
     var changes = ChangeCursor(commit)
     var index = 0
@@ -213,11 +229,11 @@ extension WriteGroup {
       defer { index += 1 }
       // The changes after the portion are only checked.
       guard index == portion.changes.upperBound else { continue }
-      if looksUp, !contests.meet(change, of: header, isOwn: isOwn, in: bytes),
+      if looksUp, !contests.meet(change, of: header, isEarlier: isEarlier, in: bytes),
         let (local, localValue) = try localRow(bytes.extracting(change.key), after: after)
       {
         let contest = Contest(
-          change, of: header, isOwn: isOwn, in: bytes, local: local, localValue: localValue)
+          change, of: header, isEarlier: isEarlier, in: bytes, local: local, localValue: localValue)
         if index > first, contests.bytes + contest.bytes(policy) > limit { continue }
         contests.add(contest, policy)
       }

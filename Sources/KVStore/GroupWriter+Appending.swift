@@ -58,6 +58,7 @@ extension GroupWriter {
   /// Appends a commit with the bytes that its origin wrote, without touching rows; returns it under its own version.
   func append(core bytes: RawSpan, of header: CommitHeader, serverVersion: Version, payloadBytes: Int) -> CommitHeader {
     hasValues = true
+    if header.flags.contains(.rows) { isPlain = false }
     var own = header
     own.version = builder.appendCommit(core: bytes, serverVersion: serverVersion)
     own.serverVersion = serverVersion
@@ -154,22 +155,6 @@ extension GroupWriter {
   /// What the store held when it adopted its space is offered to that.
   func appendAdopted() {
     append(.adopted, []) { $0.isAdopting = false }
-  }
-
-  /// Appends rows that the hub had at its version `serverVersion`, and writes them; returns the commit under its own version.
-  @discardableResult
-  func append(rows commit: CommitView, in bytes: RawSpan, serverVersion: Version) throws -> CommitHeader {
-    isPlain = false
-    let header = append(
-      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion,
-      payloadBytes: commit.payloadBytes)
-    var changes = ChangeCursor(commit)
-    var origins = RowOriginCursor(commit, in: bytes)
-    while let change = try changes.next(in: bytes) {
-      let own = header.ofRow(try origins.next(in: bytes))
-      try putRow(bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: own)
-    }
-    return header
   }
 
   func append(_ record: SubscriptionRecord) {

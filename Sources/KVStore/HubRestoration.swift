@@ -141,7 +141,8 @@ extension WriteGroup {
     return count
   }
 
-  /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older.
+  /// Whether nobody has written a key of the commit since the hub was restored, but to bring back something older; nor later than the
+  /// commit, before that: what was brought in place of it, when the hub was restored once before, may be there already.
   private func mayRestore(_ commit: CommitView, in bytes: RawSpan, beyond cursor: Version) throws -> Bool {
     let epochBegan = state.lineage.last?.until ?? 0
     var changes = ChangeCursor(commit)
@@ -149,12 +150,11 @@ extension WriteGroup {
     while let change = try changes.next(in: bytes) {
       guard mayRestore else { continue }
       let row = try row(of: bytes.extracting(change.key))
-      guard let row, row.version > cursor, row.origin != commit.header.origin else { continue }
+      guard let row, row.origin != commit.header.origin else { continue }
       // Former versions may be of different epochs, which have no order: the times say whether they go together.
       let isOlder =
         row.version > epochBegan && row.serverVersion > 0 && row.serverVersion < commit.header.serverVersion
-        && row.time < commit.header.time
-      mayRestore = isOlder
+      mayRestore = row.time < commit.header.time && (row.version <= cursor || isOlder)
     }
     return mayRestore
   }

@@ -25,6 +25,8 @@ struct LostHistory: Sendable {
   /// Whether some of what it lacks is in the rows only.
   private let missesOwn: Bool
   private var missesForeign = false
+  /// The log no longer has all of what was lost: not what was deleted, which the rows do not tell.
+  private var isCutOff = false
   /// The hub's version of the first commit of somebody else in the log, and those that are recorded in parts.
   private var firstForeign = Version.max
   private var partial: Set<Version> = []
@@ -69,8 +71,11 @@ struct LostHistory: Sendable {
     }
     // The first commit in a log that begins with the store's first version, or before its space was adopted, is the first
     // that was pulled.
-    missesForeign =
-      known > cursor && (!partial.isEmpty || !pages.isEmpty || first > formerThrough && firstForeign > lowest + 1)
+    // After an earlier loss the versions in the log need not ascend.
+    let isInOrder = state.lowestRollback == .max
+    let isForeignCutOff = known > cursor && first > formerThrough && (!isInOrder || firstForeign > lowest + 1)
+    isCutOff = missesOwn || isForeignCutOff
+    missesForeign = isForeignCutOff || known > cursor && (!partial.isEmpty || !pages.isEmpty)
   }
 
   /// What the store had heard that the hub has under its present name, and the hub may not have: all that it did not surely have
@@ -101,7 +106,7 @@ struct LostHistory: Sendable {
     if row.serverVersion == 0 { return row.version > shipped && row.version <= min(first, formerlyAcknowledged) }
     let isOfPage = pages.contains(row.version)
     return row.serverVersion > lowest && row.version > formerThrough && !(row.isTombstone && isOfPage)
-      && (row.serverVersion < firstForeign || partial.contains(row.serverVersion) || isOfPage)
+      && (row.version <= first || partial.contains(row.serverVersion) || isOfPage)
   }
 
   /// `digest` is this log's where the hub has decided its commits; `head`, the hub's version now.
@@ -114,10 +119,11 @@ struct LostHistory: Sendable {
     // And what was brought back to it before it was restored again, and has not been pulled since.
     let mayBeLost =
       isNewEpoch && (!state.lineage.isEmpty && state.lowestRollback == .max || cursor.version < state.restoredBy)
+    let history: RollbackRecord.Loss = isLoss && isCutOff ? .historyInPart : .history
     return RollbackRecord(
       space: space, cursor: cursor, shipped: shipped, shippedDigest: digest, acknowledged: acknowledged,
       changes: UInt64(changes), bytes: UInt64(bytes),
-      loss: isOfNameOnly ? .confirmed : state.isRestoring || isLoss || mayBeLost ? .history : .none,
+      loss: isOfNameOnly ? .confirmed : state.isRestoring || isLoss || mayBeLost ? history : .none,
       ownThrough: isLoss ? head : max(head, state.ownThrough))
   }
 }

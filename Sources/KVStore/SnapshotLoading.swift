@@ -3,7 +3,8 @@
 // Of the keys of a page the store has afterwards what the hub had, and what was written here and is pending. A key that is not
 // in the page has no value on the hub: clean here, it is deleted here too; pending, it stays, and is pushed. A pending change
 // meets the hub's row as it would meet a change in a feed, unless that row is one that was seen before it was written. Deletions
-// come along for those that have something pending, which may meet them; they leave nothing else behind.
+// come along for those that have something pending, which may meet them; they leave nothing else behind. Who had nothing pending when
+// it asked, and has now, asks again.
 //
 // Invariants
 // - Only what differs is recorded: the same page twice changes nothing.
@@ -38,15 +39,19 @@ extension Store {
     let token = lease
     try await perform { group in
       try group.checkLease(token)
-      var subscription = group.state.subscription
-      subscription.lapse(from: group.state.cursor)
-      group.append(SubscriptionRecord(subscription))
+      group.lapse()
     }
     return replicaState()
   }
 }
 
-extension GroupWriter {
+extension WriteGroup {
+  func lapse() {
+    var subscription = state.subscription
+    subscription.lapse(from: state.cursor)
+    append(SubscriptionRecord(subscription))
+  }
+
   func load(_ page: SnapshotPage, _ policy: ConflictPolicy) throws -> FeedOutcome {
     try checkHub(page.position.identity)
     var outcome = FeedOutcome()
@@ -57,7 +62,9 @@ extension GroupWriter {
       throw StoreError(
         .replication, "the hub sent a page of its version \(page.position.version) that does not fit what is here.")
     }
-    var merge = PageMerge(page: page, interval: interval, state: state, incarnation: incarnation)
+    outcome.lacksDeletions = state.hasPending && !page.isWithDeletions && page.position.version > 0
+    guard !outcome.lacksDeletions else { return outcome }
+    var merge = PageMerge(page: page, interval: interval, state: state)
     if try interval == page.interval && page.record.count < StoreLimits.feedBytes && !state.hasPending
       && !page.hasDeletions && !hasRows(in: interval)
     {
@@ -100,10 +107,22 @@ extension GroupWriter {
   }
 
   private func hasRows(in interval: KeyInterval) throws -> Bool {
-    try withCursors { cursors in
-      var cursor = try MergeCursor(cursors, range: KeyRange(interval), isReversed: false)
-      return try cursor.advance()
+    try withRows(in: KeyRange(interval)) { try $0.advance() }
+  }
+
+  /// Appends rows that the hub had at its version `serverVersion`, and writes them; returns the commit under its own version.
+  @discardableResult
+  func append(rows commit: CommitView, in bytes: RawSpan, serverVersion: Version) throws -> CommitHeader {
+    let header = append(
+      core: bytes.extracting(commit.core), of: commit.header, serverVersion: serverVersion,
+      payloadBytes: commit.payloadBytes)
+    var changes = ChangeCursor(commit)
+    var origins = RowOriginCursor(commit, in: bytes)
+    while let change = try changes.next(in: bytes) {
+      let own = header.ofRow(try origins.next(in: bytes))
+      try putRow(bytes.extracting(change.key), bytes.extracting(change.value), isDeletion: change.isDeletion, of: own)
     }
+    return header
   }
 }
 
@@ -113,7 +132,6 @@ private struct PageMerge {
   /// The part of the page that is not covered yet.
   let interval: KeyInterval
   let state: StoreState
-  let incarnation: Identity
   /// The page has this store's commits through there, under whatever name.
   private let applied: Version
   /// What is to be recorded.
@@ -125,20 +143,17 @@ private struct PageMerge {
   /// Rows here that are not in the page and were gone through.
   private var passed = 0
 
-  init(page: SnapshotPage, interval: KeyInterval, state: StoreState, incarnation: Identity) {
+  init(page: SnapshotPage, interval: KeyInterval, state: StoreState) {
     self.page = page
     self.interval = interval
     self.state = state
-    self.incarnation = incarnation
     applied = max(page.applied, state.lineage.map(\.through).max() ?? 0)
     end = interval.end
   }
 
-  mutating func run(_ group: GroupWriter, _ policy: ConflictPolicy) throws {
-    let home = group.home
+  mutating func run(_ group: some WriteGroup, _ policy: ConflictPolicy) throws {
     let page = page
-    try group.withCursors { cursors in
-      var local = try MergeCursor(cursors, range: KeyRange(interval), isReversed: false)
+    try group.withRows(in: KeyRange(interval)) { local in
       var isAtRow = try local.advance()
       let bytes = page.record.bytes
       let range = Coverage([interval])
@@ -151,19 +166,14 @@ private struct PageMerge {
           guard isComplete, range.contains(key) else { continue }
           // The rows here that come before it are not on the hub.
           while isAtRow, isComplete {
-            let order = try local.withEntry { own, _ in own.compare(key) }
-            guard order < 0 else { break }
-            try local.withEntry { own, row in try passLocal(own, Row(row, key: own, home: home)) }
+            guard try local.compare(with: key) < 0 else { break }
+            try local.withRow { own, row in try passLocal(own, row, group) }
             isAtRow = try local.advance()
           }
           guard isComplete else { continue }
-          let isHere = try isAtRow && local.withEntry { own, _ in own.compare(key) == 0 }
-          if isHere {
-            try local.withEntry { own, bytesOfRow in
-              try meet(change, origin, in: bytes, Row(bytesOfRow, key: own, home: home), policy) {
-                try Row.value(bytesOfRow, key: own).copied()
-              }
-            }
+          if try isAtRow && local.compare(with: key) == 0 {
+            let row = try local.withRow { _, row in row }
+            try meet(change, origin, in: bytes, row, group, policy) { try local.value() }
             isAtRow = try local.advance()
           } else if !change.isDeletion {
             rows.append(key: key, value: bytes.extracting(change.value), isDeletion: false, origin)
@@ -172,7 +182,7 @@ private struct PageMerge {
         }
       }
       while isAtRow, isComplete {
-        try local.withEntry { own, row in try passLocal(own, Row(row, key: own, home: home)) }
+        try local.withRow { own, row in try passLocal(own, row, group) }
         isAtRow = try local.advance()
       }
     }
@@ -187,14 +197,14 @@ private struct PageMerge {
   }
 
   /// Whether the hub took this store's change after it had read the page: nobody else's was there to stand against it.
-  private func isLater(_ row: Row) -> Bool {
-    row.serverVersion == 0 && row.version > applied
+  private func isLater(_ row: Row, _ group: some WriteGroup) throws -> Bool {
+    try row.serverVersion == 0 && row.version > applied && !group.isParked(row.version)
   }
 
   /// A key that has no value on the hub.
-  private mutating func passLocal(_ key: RawSpan, _ row: Row) throws {
+  private mutating func passLocal(_ key: RawSpan, _ row: Row, _ group: some WriteGroup) throws {
     passed += 1
-    if !row.isTombstone, !state.isPending(row), !isLater(row) {
+    if !row.isTombstone, !state.isPending(row), try !isLater(row, group) {
       rows.append(
         key: key, value: RawSpan(), isDeletion: true,
         RowOrigin(serverVersion: page.position.version, time: row.time, author: page.position.identity))
@@ -204,13 +214,13 @@ private struct PageMerge {
 
   /// A key that has a row on both sides.
   private mutating func meet(
-    _ change: ChangeView, _ origin: RowOrigin, in bytes: RawSpan, _ row: Row, _ policy: ConflictPolicy,
-    localValue: () throws -> [UInt8]
+    _ change: ChangeView, _ origin: RowOrigin, in bytes: RawSpan, _ row: Row, _ group: some WriteGroup,
+    _ policy: ConflictPolicy, localValue: () throws -> [UInt8]
   ) throws {
     let key = bytes.extracting(change.key)
     let value = bytes.extracting(change.value)
     guard state.isPending(row) else {
-      if isLater(row) { return }
+      if try isLater(row, group) { return }
       let isSame =
         row.isTombstone == change.isDeletion
         && (row.isTombstone || row.serverVersion == origin.serverVersion && row.time == origin.time)
@@ -219,12 +229,12 @@ private struct PageMerge {
     }
     // What was written here follows on what this store has pushed, and on what it had seen.
     let isSeen = origin.serverVersion <= state.subscription.seenThrough && state.subscription.seen.contains(key)
-    guard origin.author != incarnation, !isSeen else { return }
+    guard origin.author != state.incarnation, !isSeen else { return }
     let header = CommitHeader(
       version: state.version + 1, serverVersion: origin.serverVersion, origin: origin.author, originVersion: 0,
       time: origin.time, flags: [], changeCount: 1)
     contests.add(
-      Contest(change, of: header, isOwn: false, in: bytes, local: row, localValue: try localValue()), policy)
+      Contest(change, of: header, isEarlier: false, in: bytes, local: row, localValue: try localValue()), policy)
     rows.append(key: key, value: value, isDeletion: change.isDeletion, origin)
   }
 }

@@ -45,7 +45,7 @@ extension Store {
 
   /// Published commits after `after` and not beyond `end`, as far as they lie within `coverage`, those left out that `replica`
   /// pushed after `ownThrough`; about `maximumBytes` at most unless one commit is larger. `through` covers what was left out
-  /// too. nil at the end.
+  /// too. nil at the end. Throws ``AdmissionError`` where the log begins later, or ``StoreError``.
   package func feedSegment(
     after: Version, through end: Version? = nil, excluding replica: Identity, after ownThrough: Version = 0,
     within coverage: Coverage = .all, maximumBytes: Int
@@ -54,6 +54,8 @@ extension Store {
     let state = state
     let end = min(end ?? state.version, state.version)
     guard after < end else { return nil }
+    let floor = try floor()
+    guard after >= floor || coverage.isEmpty else { throw AdmissionError.lapsed(floor: floor) }
     return try feedSegment(state, after, end, replica, ownThrough, coverage, maximumBytes) {
       try withStream(after: after, through: state.position, $0)
     }

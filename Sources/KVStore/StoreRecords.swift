@@ -8,8 +8,8 @@
 //   progress        = as `ReplicaProgress` encodes itself
 //   incarnation     = incarnation 16 | through u64
 //   rollback        = space 16 | epoch 16 | version u64 | digest 16 | shipped u64 | shippedDigest 16 | acknowledged u64 |
-//                     changes u64 | bytes u64 | isRestoring u64
-//   restored        = through u64
+//                     changes u64 | bytes u64 | loss u64 | ownThrough u64
+//   restored        = through u64 | head u64
 //   adoption        = space 16 | epoch 16 | version u64 | digest 16
 //   adopted         = nothing
 //   contact         = HubContact.swift
@@ -136,6 +136,8 @@ struct RollbackRecord {
     case history = 1
     /// What it had confirmed of this store.
     case confirmed = 2
+    /// As `history`; and the log no longer has all of it: a snapshot tells what the hub has that was deleted here.
+    case historyInPart = 3
   }
   /// The hub's version when it was found to be restored.
   var ownThrough: Version

@@ -199,7 +199,7 @@ package struct StoreState: Sendable, Equatable {
     }
     contact.backedUp = 0
     // A backup of an epoch covers what the space had when the epoch began; what is brought back to it comes later.
-    decidedBy = record.loss == .none ? 0 : .max
+    if record.loss != .none { decidedBy = .max }
     hubSpace = record.space
     hubEpoch = record.cursor.identity
     cursor = record.cursor.version
@@ -223,7 +223,8 @@ package struct StoreState: Sendable, Equatable {
       // What is void is told by the rows from now on. Nothing is to be brought back, but what was before.
       if !isRestoring { restoredThrough = version }
       restoreThrough = version
-    case .history:
+    case .history, .historyInPart:
+      if record.loss == .historyInPart { subscription.lapse(from: cursor) }
       ownThrough = record.ownThrough
       lowestRollback = min(lowestRollback, cursor)
       restoredThrough = 0

@@ -10,6 +10,7 @@ import KVLog
 /// The group's own writes included, where it is read.
 protocol WriteGroup: RowLookup {
   associatedtype Log: CommitLog
+  associatedtype Rows: RowWalk
 
   /// For errors.
   var path: String { get }
@@ -50,10 +51,22 @@ protocol WriteGroup: RowLookup {
   func pruneJournal() throws
 
   func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result?
+  /// To be done with before the next write.
+  func withRows<Result>(in range: KeyRange, _ body: (inout Rows) throws -> Result) throws -> Result
   func progress(of replica: Identity) throws -> ReplicaProgress?
   /// Whether this store's commit of the version is parked.
   func isParked(_ version: Version) throws -> Bool
   func mergeBases(of contests: [Contest]) throws -> [[UInt8]: MergeBase]
+}
+
+/// The rows of a range in key order, tombstones too: before the first of them to begin with.
+protocol RowWalk {
+  /// Moves to the next row; false at the end of the range.
+  mutating func advance() throws -> Bool
+  /// Below zero: the row's key comes before `key`.
+  func compare(with key: RawSpan) throws -> Int
+  func withRow<Result>(_ body: (_ key: RawSpan, Row) throws -> Result) throws -> Result
+  func value() throws -> [UInt8]
 }
 
 extension GroupWriter: WriteGroup {
@@ -68,6 +81,28 @@ extension GroupWriter: WriteGroup {
     ) throws -> Result {
       var stream = try CommitStream(core.log.configuration, after: version, through: limit)
       return try body(&stream)
+    }
+  }
+
+  struct Rows: RowWalk {
+    fileprivate var cursor: MergeCursor
+    fileprivate let home: Identity
+
+    mutating func advance() throws -> Bool { try cursor.advance() }
+
+    func compare(with key: RawSpan) throws -> Int { try cursor.withEntry { own, _ in own.compare(key) } }
+
+    func withRow<Result>(_ body: (_ key: RawSpan, Row) throws -> Result) throws -> Result {
+      try cursor.withEntry { key, bytes in try body(key, Row(bytes, key: key, home: home)) }
+    }
+
+    func value() throws -> [UInt8] { try cursor.withEntry { key, bytes in try Row.value(bytes, key: key).copied() } }
+  }
+
+  func withRows<Result>(in range: KeyRange, _ body: (inout Rows) throws -> Result) throws -> Result {
+    try withCursors { cursors in
+      var rows = Rows(cursor: try MergeCursor(cursors, range: range, isReversed: false), home: home)
+      return try body(&rows)
     }
   }
 

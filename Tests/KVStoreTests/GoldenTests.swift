@@ -127,7 +127,7 @@ import Testing
     var cursor = ChangeCursor(openChanges: 0..<change.count, count: 1)
     let view = try #require(try cursor.next(in: change.bytes))
     var contest = Contest(
-      view, of: header(version: 0x0107, serverVersion: 8, origin: Self.other), isOwn: false, in: change.bytes,
+      view, of: header(version: 0x0107, serverVersion: 8, origin: Self.other), isEarlier: false, in: change.bytes,
       local: local, localValue: [])
     contest.outcome = .unresolved
     var record = ConflictRecord(contest, ordinal: 1, found: Self.time)

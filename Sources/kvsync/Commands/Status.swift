@@ -77,8 +77,7 @@ struct Status: ToolCommand {
       note = StatusNote.left(in: store)
       retention = HubRetention(store.replicaState().contact)
       // A file may have brought more than the process had heard of.
-      let known = max(note?.hubVersion ?? 0, counters.serverVersion)
-      hubVersion = asked ?? (note?.hubVersion != nil || known > 0 ? known : nil)
+      hubVersion = asked ?? note?.hubVersion.map { [counters] in max($0, counters.serverVersion) }
       let state = store.replicaState()
       isLoading = state.cursor != nil && !state.missing.isEmpty
       if counters.pendingChanges > 0,

@@ -18,20 +18,24 @@ final class Campaign: Sendable {
 
   private let seeds: [UInt64]
   private let bug: DeliberateBug?
+  private let loadsSnapshots: Bool
   private let stopsAtFailure: Bool
   private let result = Mutex(Result())
   private let next = Atomic(0)
   private let running = Atomic(0)
 
-  private init(_ seeds: [UInt64], _ bug: DeliberateBug?, _ stopsAtFailure: Bool) {
+  private init(_ seeds: [UInt64], _ bug: DeliberateBug?, _ loadsSnapshots: Bool, _ stopsAtFailure: Bool) {
     self.seeds = seeds
     self.bug = bug
+    self.loadsSnapshots = loadsSnapshots
     self.stopsAtFailure = stopsAtFailure
   }
 
   /// Runs the seeds, all of them or, one after the other, to the first that fails.
-  static func run(_ seeds: [UInt64], bug: DeliberateBug? = nil, stopsAtFailure: Bool = false) async -> Result {
-    let campaign = Campaign(seeds, bug, stopsAtFailure)
+  static func run(
+    _ seeds: [UInt64], bug: DeliberateBug? = nil, loadsSnapshots: Bool = false, stopsAtFailure: Bool = false
+  ) async -> Result {
+    let campaign = Campaign(seeds, bug, loadsSnapshots, stopsAtFailure)
     let threads = stopsAtFailure ? 1 : max(1, min(seeds.count, ProcessInfo.processInfo.activeProcessorCount))
     campaign.running.store(threads, ordering: .relaxed)
     await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
@@ -54,7 +58,7 @@ final class Campaign: Sendable {
     while true {
       let index = next.add(1, ordering: .relaxed).oldValue
       guard index < seeds.count else { return }
-      var simulation = Simulation(seed: seeds[index], bug: bug)
+      var simulation = Simulation(seed: seeds[index], bug: bug, loadsSnapshots: loadsSnapshots)
       var reason: String?
       do { try simulation.run() } catch { reason = "\(error)" }
       result.withLock { result in

@@ -34,6 +34,8 @@ final class Ledger: @unchecked Sendable {
   private(set) var excused: Set<Int> = []
   /// Of these, those that lost in conflicts: who won had met them, and what they had been written over.
   private var met: Set<Int> = []
+  /// Deletions whose tombstones the hub kept no longer: who had written before it heard of them never does.
+  private var forgotten: Set<Int> = []
   /// In commits of their own since a conflict whose record went with a store that was restored.
   private(set) var parted: Set<Int> = []
 
@@ -125,6 +127,11 @@ final class Ledger: @unchecked Sendable {
 
   func excuse(_ ids: Set<Int>) { excused.formUnion(ids) }
 
+  /// The hub has given them back.
+  func forget(_ tombstones: [[UInt8]: ModelStore.HeldRow]) {
+    for (key, row) in tombstones { forgotten.formUnion(ids(of: row, key: key)) }
+  }
+
   /// The journal of a store that is gone had recorded them.
   func excuse(_ conflicts: [ConflictRecord]) {
     for conflict in conflicts {
@@ -159,7 +166,7 @@ final class Ledger: @unchecked Sendable {
 
   /// What stands in the end must account for every write.
   func check(standing: Set<Int>, held: Set<Int>, stores: [ModelStore]) throws {
-    var accounted = standing.union(excused)
+    var accounted = standing.union(excused).union(forgotten)
     for store in stores { for conflict in store.conflicts { accounted.formUnion(losers(of: conflict)) } }
     // Who wrote over a write had also seen what that one had been written over, whatever has become of it.
     var isKnown = writes.indices.map { !destroyed.contains($0) || held.contains($0) || met.contains($0) }
@@ -174,6 +181,19 @@ final class Ledger: @unchecked Sendable {
       throw Simulation.Failure(
         "\(what) \(id) of \(Simulation.name(writes[id].key)) is gone: it does not stand, nobody who had seen it wrote over "
           + "it, and no journal has it")
+    }
+  }
+
+  /// What was deleted does not come back, however long ago that was.
+  func checkDeletions(standing: Set<Int>) throws {
+    for id in forgotten {
+      var seen = writes[id].saw
+      while let earlier = seen.popLast() {
+        guard !standing.contains(earlier) else {
+          throw Simulation.Failure("write \(earlier) of \(Simulation.name(writes[id].key)) came back: it was deleted")
+        }
+        seen += writes[earlier].saw
+      }
     }
   }
 

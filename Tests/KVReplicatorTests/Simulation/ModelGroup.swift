@@ -22,6 +22,38 @@ struct GroupLog: CommitLog {
   }
 }
 
+/// A range of a model store's rows, in key order.
+struct ModelRows: RowWalk {
+  private let rows: [(key: [UInt8], held: ModelStore.HeldRow)]
+  private var index = -1
+
+  init(_ rows: [[UInt8]: ModelStore.HeldRow], in range: KeyRange) {
+    self.rows = rows.filter { row in
+      row.key.lexicographicallyPrecedes(range.lower ?? []) == false
+        && range.upper.map { row.key.lexicographicallyPrecedes($0) } ?? true
+    }.map { (key: $0.key, held: $0.value) }.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+  }
+
+  var current: (key: [UInt8], held: ModelStore.HeldRow) { rows[index] }
+
+  mutating func advance() -> Bool {
+    index += 1
+    return index < rows.count
+  }
+
+  func compare(with key: RawSpan) -> Int {
+    let own = rows[index].key
+    return own.bytes.compare(key)
+  }
+
+  func withRow<Result>(_ body: (_ key: RawSpan, Row) throws -> Result) throws -> Result {
+    let key = rows[index].key
+    return try body(key.bytes, rows[index].held.row)
+  }
+
+  func value() -> [UInt8] { rows[index].held.bytes }
+}
+
 /// A group of commits on its way into a model store.
 final class ModelGroup: WriteGroup {
   private(set) var store: ModelStore
@@ -168,6 +200,11 @@ final class ModelGroup: WriteGroup {
   func withRow<Result>(_ key: RawSpan, _ body: (Row, _ value: RawSpan) throws -> Result) throws -> Result? {
     guard !isBlind, let held = store.rows[key.copied()] else { return nil }
     return try body(held.row, held.bytes.bytes)
+  }
+
+  func withRows<Result>(in range: KeyRange, _ body: (inout ModelRows) throws -> Result) throws -> Result {
+    var rows = ModelRows(store.rows, in: range)
+    return try body(&rows)
   }
 
   func row(of key: RawSpan) throws -> Row? { isBlind ? nil : store.rows[key.copied()]?.row }

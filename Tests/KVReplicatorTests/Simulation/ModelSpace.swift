@@ -12,6 +12,8 @@ protocol SimulatedSpace: HubSpace {
   func admit(_ push: PushSegment, from replica: Identity, confirmed: Version) throws -> Acknowledgement
   func restore(_ restoration: Restoration) throws -> RestorationOutcome
   func beginEpoch(_ next: Identity, after epoch: Identity, through version: Version) throws
+  /// All records that it ever had, for those who look on.
+  func everything() throws -> [UInt8]
   /// What a copy of its directory would be, opened by a hub that has just been started.
   func copied() -> any SimulatedSpace
 }
@@ -21,7 +23,28 @@ extension InMemorySpace: SimulatedSpace {
     beginEpoch(after: epoch, through: version, as: next)
   }
 
+  func everything() throws -> [UInt8] {
+    try feed(FeedRequest(after: 0, excluding: .zero), maximumBytes: .max)?.records ?? []
+  }
+
   func copied() -> any SimulatedSpace { InMemorySpace(copying: self) }
+}
+
+extension SimulatedSpace {
+  /// The keys that were deleted at `version`, each with its tombstone.
+  func deletions(at version: Version) throws -> [[UInt8]: ModelStore.HeldRow] {
+    var deletions: [[UInt8]: ModelStore.HeldRow] = [:]
+    for commit in try ModelStore.commits(in: everything()) where commit.version <= version {
+      let header = CommitHeader(
+        version: commit.version, serverVersion: 0, origin: commit.origin, originVersion: commit.originVersion,
+        time: commit.time, flags: commit.flags, changeCount: commit.changes.count)
+      for change in commit.changes {
+        deletions[change.key] =
+          change.value == nil ? ModelStore.HeldRow(row: Row(header, isTombstone: true), bytes: []) : nil
+      }
+    }
+    return deletions
+  }
 }
 
 /// Sound to send: the simulation is one thread.
@@ -80,6 +103,8 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
       return acknowledgement
     } catch AdmissionError.gap(let expected) {
       throw HubStorageError.gap(expected: expected)
+    } catch AdmissionError.lapsed(let floor) {
+      throw HubStorageError.lapsed(floor: floor)
     }
   }
 
@@ -91,9 +116,28 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     }.0
   }
 
-  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) throws -> SnapshotPage
-  {
-    throw HubStorageError.failed("everything is fed here, and nothing loaded")
+  func everything() -> [UInt8] { (store.archive + store.log).flatMap(\.record) }
+
+  func lapse(through version: Version) { store.lapse(through: version) }
+
+  func page(of interval: KeyInterval, for replica: Identity, deletions: Bool, maximumBytes: Int) -> SnapshotPage {
+    let applied = store.progress[replica]?.lastApplied ?? 0
+    var page = SnapshotPage(position: head(), applied: applied, interval: interval, record: [])
+    var rows = RowsBuilder()
+    var walk = ModelRows(store.rows, in: KeyRange(interval))
+    while walk.advance() {
+      let (key, held) = walk.current
+      guard deletions || !held.row.isTombstone else { continue }
+      guard rows.byteCount < maximumBytes else {
+        page.interval.end = key
+        break
+      }
+      rows.append(
+        key: key.bytes, value: held.bytes.bytes, isDeletion: held.row.isTombstone,
+        RowOrigin(serverVersion: held.row.version, time: held.row.time, author: held.row.origin))
+    }
+    if !rows.isEmpty { page.record = rows.record(of: page.position) }
+    return page
   }
 
   func feedAtHand(_ request: FeedRequest, maximumBytes: Int) throws -> CommitSegment?? { nil }
@@ -102,15 +146,17 @@ final class ModelSpace: SimulatedSpace, @unchecked Sendable {
     let version = request.after
     let end = min(request.through ?? store.version, store.version)
     guard version < end else { return nil }
+    guard version >= store.logFloor || request.coverage.isEmpty else {
+      throw HubStorageError.lapsed(floor: store.logFloor)
+    }
     var feed = CommitSegment(after: version, through: version, digest: .zero, records: [], changeCount: 0)
     try store.withStream(after: version, through: store.state.position) { stream in
       try stream.pass(through: store.state.position, to: end) { entry, bytes in
         let header = entry.header
         let isPushed = header.origin == request.replica && header.serverVersion == 0
-        guard !isPushed || header.version <= request.ownThrough else { return true }
+        guard !isPushed || header.version <= request.ownThrough, !request.coverage.isEmpty else { return true }
         if !feed.records.isEmpty, feed.records.count + entry.record.count > maximumBytes { return false }
-        feed.records.append(bytes.extracting(entry.record))
-        feed.changeCount += entry.header.changeCount
+        try feed.append(entry.view, record: entry.record, within: request.coverage, in: bytes)
         return true
       }
       feed.through = stream.version

@@ -66,6 +66,18 @@ extension ModelStore {
     }
   }
 
+  mutating func load(_ page: SnapshotPage) throws -> (FeedOutcome, isDurable: Bool) {
+    let policy = policy
+    var total = FeedOutcome()
+    while true {
+      let (outcome, _) = try perform { try $0.load(page, policy) }
+      total.add(outcome)
+      if outcome.isComplete { return (total, true) }
+    }
+  }
+
+  mutating func lapse() { _ = perform { $0.lapse() } }
+
   /// Returns how many rows had to be offered, as the log no longer has their commits.
   @discardableResult
   mutating func rollBack(

@@ -35,6 +35,8 @@ struct ModelStore {
   var state: StoreState
   private(set) var log: [Logged] = []
   private(set) var logFloor: Version = 0
+  /// Of a hub: what its log began with once, for those who look on.
+  private(set) var archive: [Logged] = []
   private var floorDigest: Digest
   private(set) var rows: [[UInt8]: HeldRow] = [:]
   /// Tombstones that went with the log: what the store no longer knows, and who reads it has seen.
@@ -55,10 +57,10 @@ struct ModelStore {
   /// What is wrong with this store, so that the simulator finds it.
   var bug: DeliberateBug?
 
-  init(identity: Identity) {
+  /// `isFed`: it is there from the hub's first commit on, and needs no snapshot.
+  init(identity: Identity, isFed: Bool = true) {
     state = StoreState(start: identity)
-    // It is there from the hub's first commit on, and is fed every one of them.
-    state.subscription.loaded(KeyInterval(from: [], end: nil))
+    if isFed { state.subscription.loaded(KeyInterval(from: [], end: nil)) }
     floorDigest = state.position.digest
   }
 
@@ -92,6 +94,17 @@ struct ModelStore {
   /// Gives the log back through what the hub has decided, and the tombstones of that time with it.
   mutating func truncateLog(keeping count: Int) {
     let limit = min(version - min(version, Version(count)), state.neededFrom - 1)
+    giveBackLog(through: limit)
+  }
+
+  /// A hub keeps its log for as long as it is told to, whoever may need it.
+  mutating func lapse(through limit: Version) {
+    guard limit > logFloor else { return }
+    archive += log.prefix(Int(limit - logFloor))
+    giveBackLog(through: limit)
+  }
+
+  private mutating func giveBackLog(through limit: Version) {
     guard limit > logFloor else { return }
     floorDigest = log[Int(limit - logFloor) - 1].digest
     log.removeFirst(Int(limit - logFloor))
@@ -101,6 +114,9 @@ struct ModelStore {
       swept[key] = held
     }
   }
+
+  /// What the hub had deleted when it read a page: who loads that has seen it.
+  mutating func saw(deletions: [[UInt8]: HeldRow]) { swept.merge(deletions) { $1 } }
 
   /// Takes tombstones away that are to stay.
   mutating func sweepTombstones() { rows = rows.filter { !$0.value.row.isTombstone } }

@@ -58,6 +58,13 @@ enum RarePath: String, CaseIterable {
   case hubCrashUndecided = "the hub crashed with pushes that were not acknowledged"
   case hubShutdown = "the hub shut down in good order"
   case logTruncated = "a replica's log lost its beginning"
+  // Snapshots.
+  case pageLoaded = "a page of a snapshot was loaded"
+  case hubLogTruncated = "the hub's log lost its beginning"
+  case lapsed = "a replica was away for longer than the hub keeps its log"
+
+  /// What happens only where there are snapshots.
+  var isOfSnapshots: Bool { self == .pageLoaded || self == .hubLogTruncated || self == .lapsed }
 
   init(_ conflict: ConflictRecord) {
     self =
@@ -87,5 +94,7 @@ struct RarePathCounts: Sendable {
     for index in counts.indices { counts[index] += other.counts[index] }
   }
 
-  var missing: [RarePath] { RarePath.allCases.filter { self[$0] == 0 } }
+  func missing(withSnapshots: Bool) -> [RarePath] {
+    RarePath.allCases.filter { self[$0] == 0 && $0.isOfSnapshots == withSnapshots }
+  }
 }

@@ -76,6 +76,29 @@ private func feed(
     #expect(store.rows[Array("k".utf8)]?.value == Array("third".utf8))
   }
 
+  @Test("What was written knowing of others' commits meets no conflict when these come again from a restored hub")
+  func laterKnew() throws {
+    var store = store
+    store.policy = .remoteWins
+    let next = Identity(high: 9, low: 10)
+    _ = try store.apply(feed([(1, "theirs 1")]), epoch: epoch)
+    store.write([.init(key: Array("k".utf8), value: Array("mine 1".utf8))], clock: 2_000)
+    let (version, time) = (store.version, store.rows[Array("k".utf8)]!.row.time.milliseconds)
+    try acknowledge(&store)
+    _ = try store.apply(feed(after: 1, [(2, "theirs 2")]), epoch: epoch)
+    store.write([.init(key: Array("k".utf8), value: Array("mine 2".utf8))], clock: 3_000)
+    try acknowledge(&store)
+    try rollBack(&store, head: 2)
+    // Somebody has brought back the first of mine, before the second of theirs.
+    var again = try feed(of: store.identity, clock: time - version, [(version, "mine 1")])
+    again.records += try feed(after: 1, [(2, "theirs 2")]).records
+    again.through = 2
+    again.changeCount = 2
+    let (outcome, _) = try store.apply(again, epoch: next)
+    #expect(outcome.conflicts == 0 && store.conflicts.allSatisfy { !$0.outcome.isJournaled })
+    #expect(store.rows[Array("k".utf8)]?.value == Array("mine 2".utf8))
+  }
+
   @Test("What is fed again over what was written here comes to stand behind it, though the log no longer has either")
   func ownComesAgain() throws {
     var store = store

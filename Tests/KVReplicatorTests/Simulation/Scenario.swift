@@ -8,7 +8,14 @@ import TestSupport
 
 struct Scenario {
   /// What befalls replicas and hub beyond links that break.
-  enum Disaster: CaseIterable { case replicaCrash, hubCrash, hubRestored, replicaRestored, cloned, logTruncated }
+  enum Disaster: CaseIterable {
+    case replicaCrash, hubCrash, hubRestored, replicaRestored, cloned, logTruncated, hubLogTruncated
+
+    /// What any seed may draw.
+    static let everywhere: [Disaster] = [
+      .replicaCrash, .hubCrash, .hubRestored, .replicaRestored, .cloned, .logTruncated,
+    ]
+  }
 
   enum Policy: CaseIterable { case lastWriterWins, localWins, remoteWins, merge, manual }
 
@@ -37,15 +44,18 @@ struct Scenario {
   var sessionEvents: Int
   /// Sessions that do less than everything, of a hundred.
   var partialPercent: Int
+  /// Replicas begin with a snapshot, and the hub does not keep its log for ever.
+  var loadsSnapshots = false
 
-  /// No clock is far off, nothing was restored, everybody has the default policy: who wrote last is who stands.
+  /// No clock is far off, nothing was restored, no deletion forgotten, everybody has the default policy: who wrote last is who
+  /// stands.
   var lastWriterStands: Bool {
     policies.allSatisfy { $0 == .lastWriterWins } && !refuses && skews.allSatisfy { abs($0) < 60_000 }
-      && isWithoutCopies
+      && isWithoutCopies && !disasters.contains(.hubLogTruncated)
   }
 
   var isWithoutCopies: Bool {
-    disasters.allSatisfy { $0 == .replicaCrash || $0 == .hubCrash || $0 == .logTruncated }
+    disasters.allSatisfy { [.replicaCrash, .hubCrash, .logTruncated, .hubLogTruncated].contains($0) }
   }
 
   init(_ random: inout SeededGenerator) {
@@ -75,10 +85,16 @@ struct Scenario {
     let extent = random.below(10)
     // A third of the seeds know no disaster; in some it rains.
     disasters = (0..<(extent < 3 ? 0 : extent < 9 ? 1 + random.below(3) : 6)).map { _ in
-      Disaster.allCases[random.below(Disaster.allCases.count)]
+      Disaster.everywhere[random.below(Disaster.everywhere.count)]
     }
     sessionEvents = random.below(4)
     partialPercent = random.chance(50) ? 0 : 50
+  }
+
+  mutating func loadSnapshots(_ random: inout SeededGenerator) {
+    loadsSnapshots = true
+    usesModelSpace = true
+    for _ in 0..<random.below(4) { disasters.append(.hubLogTruncated) }
   }
 
   /// For a replica's session while things go wrong; `isWhole`: everything both ways, for as long as it lasts.

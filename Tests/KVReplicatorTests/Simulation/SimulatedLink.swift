@@ -46,6 +46,8 @@ final class SimulatedLink {
   /// What happened that does not happen every day, since somebody last looked.
   var sightings: [RarePath] = []
   var surroundings = Surroundings()
+  /// What was deleted when pages were read.
+  private var deletions: [Version: [[UInt8]: ModelStore.HeldRow]] = [:]
   /// Sent, but behind a feed that is to come.
   private var heldAcknowledgements: [Message] = []
 
@@ -120,6 +122,7 @@ final class SimulatedLink {
       switch toReplica.removeFirst() {
       case .message(let message):
         if case .feed(let feed) = message { receivedBytes += feed.chargedBytes }
+        if case .page(let page) = message { receivedBytes += page.chargedBytes }
         note(message)
         try tellReplica(.received(message))
       case .end: try tellReplica(.lost(ReplicatorError(.unreachable, "the hub closed the connection")))
@@ -181,7 +184,7 @@ final class SimulatedLink {
     var isDurable = false
     for action in replicaWork.prefix(count) where isReady(action, store) {
       switch action {
-      case .acknowledge, .apply, .rollBack, .becomeNewIncarnation, .recordRestored:
+      case .acknowledge, .apply, .load, .lapse, .rollBack, .becomeNewIncarnation, .recordRestored:
         isDurable = try work(action, &store).isDurable || isDurable
       default: break
       }
@@ -290,6 +293,7 @@ final class SimulatedLink {
       return
     }
     if !isCut { toReplica.append(.message(message)) }
+    if case .page = message { hubAnswers.append(.feedSent) }
     if case .feed(let feed) = message {
       hubAnswers.append(.feedSent)
       if !feed.segment.records.isEmpty { releaseAcknowledgements() }
@@ -366,7 +370,18 @@ final class SimulatedLink {
       if !declined.isEmpty { sightings.append(.restorationDeclined) }
       try store.recordRestored(through: version, declined: declined, head: head)
       return (.restorationRecorded(store.replicaState), true)
-    case .load, .lapse: throw Simulation.Failure("everything is fed here, and nothing loaded")
+    case .load(let page):
+      sightings.append(.pageLoaded)
+      let known = store.conflicts.count
+      let (outcome, isDurable) = try store.load(page)
+      for conflict in store.conflicts[min(known, store.conflicts.count)...] { sightings.append(RarePath(conflict)) }
+      let range = Coverage([page.interval])
+      store.saw(deletions: (deletions[page.position.version] ?? [:]).filter { range.contains($0.key.bytes) })
+      return (.applied(outcome, state: store.replicaState), isDurable)
+    case .lapse:
+      sightings.append(.lapsed)
+      store.lapse()
+      return (.lapsed(store.replicaState), true)
     case .adopt: throw Simulation.Failure("there is one space, and nothing to adopt")
     case .send, .establish, .shipEvery, .notify, .end, .beginAgain, .fail:
       preconditionFailure("not work")
@@ -391,9 +406,16 @@ final class SimulatedLink {
       sightings.append(.broughtBack)
       return .restored(try space.restore(restoration))
     case .read(let request, let maximumBytes):
-      return .read(try space.feed(request, maximumBytes: maximumBytes))
+      do {
+        return .read(try space.feed(request, maximumBytes: maximumBytes))
+      } catch let error as HubStorageError {
+        // Its log has lost what was to come next.
+        return .failed(error)
+      }
     case .readPage(let interval, let replica, let deletions, let maximumBytes):
-      return .page(try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes))
+      let page = try space.page(of: interval, for: replica, deletions: deletions, maximumBytes: maximumBytes)
+      self.deletions[page.position.version] = try space.deletions(at: page.position.version)
+      return .page(page)
     case .awaitHead: return .headMoved(try space.head().version)
     case .readRows(let key, let maximumBytes):
       return .rows(try space.rows(after: key, maximumBytes: maximumBytes))

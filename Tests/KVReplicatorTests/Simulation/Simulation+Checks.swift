@@ -19,7 +19,12 @@ extension Simulation {
     for store in stores { held.formUnion(try ledger.held(by: store)) }
     try ledger.check(standing: standing, held: held, stores: stores)
     if counts[.rowsOffered] == 0 { try ledger.checkWhole(history, stores: stores) }
-    if scenario.isWithoutCopies { try ledger.checkConflicts(stores: stores) }
+    if scenario.isWithoutCopies {
+      try ledger.checkConflicts(stores: stores)
+      // What was merged says nothing of where its sides are.
+      let values = rows.map { ledger.ids(of: $1.value, key: $0, at: $1.time) }
+      try ledger.checkDeletions(standing: Set(values.filter { $0.count == 1 }.joined()))
+    }
     if scenario.lastWriterStands { try checkLatest(rows, history) }
     for key in fresh where rows[key]?.value == nil { throw Failure("\(Self.name(key)) did not reach the hub") }
   }
@@ -53,7 +58,7 @@ extension Simulation {
       // An original and its copy may both have written a commit of that name and version, at different times; and what a
       // copy has pending comes to it from the hub if the original had pushed it.
       var seen: [Identity: Set<[UInt64]>] = [:]
-      for commit in node.store.log.map(\.view.header) where commit.serverVersion > 0 {
+      for commit in node.store.log.map(\.view.header) where commit.serverVersion > 0 && !commit.flags.contains(.rows) {
         let mark = [commit.originVersion, commit.time.rawValue]
         guard seen[commit.origin, default: []].insert(mark).inserted else {
           throw Failure(
@@ -94,7 +99,8 @@ extension Simulation {
   ) throws {
     for (key, row) in rows {
       for node in nodes {
-        for commit in try node.store.commits() where commit.changes.contains(where: { $0.key == key }) {
+        for commit in try node.store.commits()
+        where !commit.flags.contains(.rows) && commit.changes.contains(where: { $0.key == key }) {
           guard (commit.time, commit.origin) <= (row.time, row.origin) else {
             throw Failure("of \(Self.name(key)) a write stands that was not the latest")
           }

@@ -22,6 +22,14 @@ extension Simulation {
       guard let backup = nodes[index].backup else { return }
       try restore(index, backup)
     case .cloned: try clone(index)
+    case .hubLogTruncated:
+      guard let space = space as? ModelSpace else { return }
+      see(.hubLogTruncated)
+      let head = space.head().version
+      let limit = head - min(head, Version(random.below(6)))
+      note { "the hub gives its log back through version \(limit)" }
+      ledger.forget(space.store.rows.filter { $0.value.row.isTombstone && $0.value.row.version <= limit })
+      space.lapse(through: limit)
     case .logTruncated:
       see(.logTruncated)
       note { "the log of replica \(index) is given back" }
@@ -115,8 +123,7 @@ extension Simulation {
 
   /// All commits that the hub has.
   func history() throws -> [ModelStore.Commit] {
-    let everything = try space.feed(FeedRequest(after: 0, excluding: .zero), maximumBytes: .max)
-    return try ModelStore.commits(in: everything?.records ?? [])
+    try ModelStore.commits(in: space.everything())
   }
 
   private mutating func shutDownHub() throws {

@@ -296,6 +296,8 @@ extension Simulation {
     case .push(let push):
       return "push (\(push.segment.after), \(push.segment.through)] knowing \(push.cursor): \(describe(push.segment))"
     case .feed(let feed): return "feed (\(feed.segment.after), \(feed.segment.through)]: \(describe(feed.segment))"
+    case .page(let page):
+      return "page of \(page.snapshot.position.version): \(describe(page.snapshot))"
     case .restore(let restore): return "restore through \(restore.segment.through): \(describe(restore.segment))"
     case .restored(let restored): return "restored through \(restored.through), declined \(restored.declined)"
     case .acknowledgement(let ack): return "acknowledged through \(ack.through), exceptions \(ack.exceptions)"
@@ -313,8 +315,15 @@ extension Simulation {
 
   static func name(_ identity: Identity) -> String { String("\(identity)".suffix(4)) }
 
-  private static func describe(_ segment: CommitSegment) -> String {
-    guard let commits = try? ModelStore.commits(in: segment.records) else { return "damaged" }
+  private static func describe(_ page: SnapshotPage) -> String {
+    let end = page.interval.end.map(name) ?? "the end"
+    return "from \(name(page.interval.from)) to \(end), applied \(page.applied): \(describe(page.record))"
+  }
+
+  private static func describe(_ segment: CommitSegment) -> String { describe(segment.records) }
+
+  private static func describe(_ records: [UInt8]) -> String {
+    guard let commits = try? ModelStore.commits(in: records) else { return "damaged" }
     return commits.map { commit in
       let changes = commit.changes.map { change in
         let value = change.value.map { String(decoding: $0.prefix { $0 != UInt8(ascii: " ") }, as: UTF8.self) }

@@ -117,11 +117,12 @@ struct Simulation {
   /// From the end of all faults until nothing is pending: a minute of backoff, of silence, of a stall, each twice.
   static let patience = 600_000_000
 
-  init(seed: UInt64, bug: DeliberateBug? = nil, isTracing: Bool = false) {
+  init(seed: UInt64, bug: DeliberateBug? = nil, loadsSnapshots: Bool = false, isTracing: Bool = false) {
     self.seed = seed
     random = SeededGenerator(seed: seed &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D)
     var scenario = Scenario(&random)
     bug?.adjust(&scenario)
+    if loadsSnapshots { scenario.loadSnapshots(&random) }
     self.scenario = scenario
     self.bug = bug
     keepsDurable = !scenario.disasters.isEmpty || scenario.relaxedPercent > 0
@@ -135,7 +136,8 @@ struct Simulation {
       space = InMemorySpace(epoch: epoch)
     }
     for index in 0..<scenario.replicas {
-      var store = ModelStore(identity: Identity(high: UInt64(index + 1), low: random.next()))
+      let identity = Identity(high: UInt64(index + 1), low: random.next())
+      var store = ModelStore(identity: identity, isFed: !scenario.loadsSnapshots)
       store.history = scenario.histories[index]
       store.policy = policy(scenario.policies[index])
       store.bug = bug
@@ -250,8 +252,9 @@ struct Simulation {
     let transaction = ledger.beginTransaction()
     var written: [(id: Int, change: ModelStore.Change)] = []
     for (key, isDeletion, bytes) in changes {
-      let row = nodes[index].store.rows[key] ?? nodes[index].store.swept[key]
-      let saw = row.map { ledger.ids(of: $0, key: key) } ?? []
+      let (row, swept) = (nodes[index].store.rows[key], nodes[index].store.swept[key])
+      let rows = [row, row?.value == nil ? swept : nil].compactMap { $0 }
+      let saw = rows.flatMap { ledger.ids(of: $0, key: key) }
       let id = ledger.add(
         key, isDeletion: isDeletion, in: transaction, saw: saw + others.filter { ledger.writes[$0].key == key })
       written.append((id, .init(key: key, value: isDeletion ? nil : Ledger.value(of: [id], bytes: bytes))))
@@ -346,6 +349,7 @@ struct Simulation {
         return
           "replica \(index) has pulled through \(state.cursor) of \(Self.name(state.hubEpoch)), and the hub is at \(head.version) of \(Self.name(head.identity))"
       }
+      guard state.subscription.missing.isEmpty else { return "replica \(index) has not all of a snapshot" }
       guard !state.isRestoring else { return "replica \(index) has yet to bring something back" }
       // Two copies that have written nothing since take each other's place: nobody can tell them apart.
       let isOneOfTwo = nodes.count { $0.store.identity == node.store.identity } > 1
