@@ -228,8 +228,7 @@ private struct PageMerge {
       return
     }
     // What was written here follows on what this store has pushed, and on what it had seen.
-    let isSeen = origin.serverVersion <= state.subscription.seenThrough && state.subscription.seen.contains(key)
-    guard origin.author != state.incarnation, !isSeen else { return }
+    guard origin.author != state.incarnation, !state.subscription.hasSeen(key, at: origin.serverVersion) else { return }
     let header = CommitHeader(
       version: state.version + 1, serverVersion: origin.serverVersion, origin: origin.author, originVersion: 0,
       time: origin.time, flags: [], changeCount: 1)

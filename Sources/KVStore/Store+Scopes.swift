@@ -49,7 +49,7 @@ extension Store {
     try await perform { [path] group in
       var subscription = group.state.subscription
       let scopes = try change(subscription.scopes)
-      subscription.want(scopes)
+      subscription.want(scopes, at: group.state.cursor)
       let wanted = Coverage(prefixes: subscription.scopes ?? [])
       guard subscription.scopes?.count ?? 0 <= StoreLimits.maximumScopes,
         wanted.encodedByteCount <= StoreLimits.scopesBytes
@@ -115,6 +115,9 @@ extension GroupWriter {
     let page = SnapshotPage(position: position, interval: interval, record: rows.record(of: position))
     guard let commit = try page.commit() else { return (0, end) }
     try append(rows: commit, in: page.record.bytes, serverVersion: position.version)
+    var subscription = state.subscription
+    subscription.evicted(KeyInterval(from: interval.from, end: end ?? interval.end))
+    append(SubscriptionRecord(subscription))
     return (rows.count, end)
   }
 }

@@ -206,6 +206,7 @@ package struct StoreState: Sendable, Equatable {
     cursorDigest = record.cursor.digest
     hubPositions.drop(from: cursor + 1)
     coverageMarks.drop(after: cursor)
+    subscription.wentBack(to: cursor)
     // The version that re-offers wait for may be one that the hub has lost, and never comes.
     if record.loss != .none || cursor < received || record.shipped < shipped { holdUntil = 0 }
     if cursor < received {

@@ -1,7 +1,7 @@
 // Which keys a replica wants of its hub, and which of them it has.
 //
 //     subscription = everything u8 | count u16 | *(u16 count | bytes) | coverage | seen coverage | seenThrough u64 |
-//                    met coverage
+//                    met coverage | left coverage | leftThrough u64
 //
 // Invariants
 // - Of the keys in `coverage`, and of no others, the store has everything up to its pull cursor. They are wanted.
@@ -20,6 +20,10 @@ struct Subscription: Sendable, Equatable {
   /// Keys outside of the scopes where this store's writes met those of others: they are wanted too, one by one, so that what
   /// is on the hub can be resolved against.
   private(set) var met = Coverage.none
+  /// Of these keys, which left the scopes, the store had everything up to that version, and still has it: what is written here knows
+  /// of what the hub had by then.
+  private(set) var left = Coverage.none
+  private(set) var leftThrough: Version = 0
   /// What is wanted and not covered.
   private(set) var missing = Coverage.all
 
@@ -44,7 +48,8 @@ struct Subscription: Sendable, Equatable {
     return true
   }
 
-  mutating func want(_ scopes: [[UInt8]]?) {
+  /// Wants other keys from `cursor` on.
+  mutating func want(_ scopes: [[UInt8]]?, at cursor: Version) {
     self.scopes = scopes.map { prefixes in
       let sorted = Set(prefixes).sorted { $0.lexicographicallyPrecedes($1) }
       // Within another one, a prefix adds nothing.
@@ -53,6 +58,11 @@ struct Subscription: Sendable, Equatable {
     // Single keys among those of a scope would make for more ranges than a hello takes.
     coverage = coverage.subtracting(met)
     met = .none
+    let leaving = coverage.subtracting(wanted)
+    if !leaving.isEmpty {
+      leftThrough = left.isEmpty ? cursor : min(leftThrough, cursor)
+      left = left.union(leaving)
+    }
     coverage = coverage.intersection(wanted)
     seen = seen.intersection(wanted)
     refresh()
@@ -61,7 +71,19 @@ struct Subscription: Sendable, Equatable {
   /// The keys of the range came in with a page.
   mutating func loaded(_ interval: KeyInterval) {
     coverage.insert(interval)
+    left.remove(interval)
     refresh()
+  }
+
+  /// What lay in the range outside of the scopes is given up.
+  mutating func evicted(_ interval: KeyInterval) { left.remove(interval) }
+
+  /// What the hub had after `cursor` never was.
+  mutating func wentBack(to cursor: Version) { leftThrough = min(leftThrough, cursor) }
+
+  /// Whether what the hub had of the key at `version` was known here before anything was written that is pending now.
+  func hasSeen(_ key: RawSpan, at version: Version) -> Bool {
+    version <= seenThrough && seen.contains(key) || version <= leftThrough && left.contains(key)
   }
 
   /// The hub can no longer go on from `cursor`: everything is to be loaded again.
@@ -77,6 +99,7 @@ struct Subscription: Sendable, Equatable {
   mutating func forget() {
     coverage = .none
     seen = .none
+    left = .none
     refresh()
   }
 
@@ -101,6 +124,8 @@ struct Subscription: Sendable, Equatable {
     seen.encode(to: &bytes)
     bytes.append(littleEndian: seenThrough)
     met.encode(to: &bytes)
+    left.encode(to: &bytes)
+    bytes.append(littleEndian: leftThrough)
   }
 
   init(from reader: inout ByteReader, in bytes: RawSpan) throws(LogFormatError) {
@@ -115,6 +140,8 @@ struct Subscription: Sendable, Equatable {
     seen = try Coverage(from: &reader, in: bytes)
     seenThrough = try reader.read(UInt64.self, from: bytes)
     met = try Coverage(from: &reader, in: bytes)
+    left = try Coverage(from: &reader, in: bytes)
+    leftThrough = try reader.read(UInt64.self, from: bytes)
     missing = wanted.subtracting(coverage)
   }
 }

@@ -180,7 +180,7 @@ import Testing
     for (pages, code) in expected {
       var script = SessionScript { store in
         store.state.subscription = Subscription()
-        store.state.subscription.want([bytes("a/"), bytes("c/")])
+        store.state.subscription.want([bytes("a/"), bytes("c/")], at: 0)
       }
       var welcome = script.welcome
       welcome.covered = .none

@@ -397,6 +397,7 @@ import Testing
         ("marks", "1000"), ("mark", "1a00000000000000" + "1b00000000000000"), ("isHeldForLoad", "00"),
         ("everything is wanted", "010000"),
         ("coverage", "0000"), ("seen", "0000"), ("seenThrough", "0000000000000000"), ("met", "0000"),
+        ("left", "0000"), ("leftThrough", "0000000000000000"),
       ])
     #expect(try StoreState(decoding: bytes.bytes) == state)
   }

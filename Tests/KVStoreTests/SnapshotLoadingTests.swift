@@ -185,9 +185,34 @@ import Testing
     subscription.loaded(KeyInterval(prefix: Array("a".utf8)))
     subscription.lapse(from: 20)
     #expect(subscription.seen == .all && subscription.seenThrough == 10)
-    subscription.want([Array("b".utf8)])
+    subscription.want([Array("b".utf8)], at: 20)
     #expect(subscription.seen == Coverage(prefixes: [Array("b".utf8)]) && subscription.missing == subscription.seen)
     subscription.loaded(KeyInterval(prefix: Array("b".utf8)))
     #expect(subscription.seen.isEmpty && subscription.seenThrough == 0 && subscription.missing.isEmpty)
+  }
+
+  @Test("What left the scopes is known as it was then, until it is given up, or comes back")
+  func left() {
+    func hasSeen(_ subscription: Subscription, _ key: String, _ version: Version) -> Bool {
+      let key = Array(key.utf8)
+      return subscription.hasSeen(key.bytes, at: version)
+    }
+    var subscription = Subscription()
+    subscription.loaded(KeyInterval(from: [], end: nil))
+    subscription.want([Array("a".utf8), Array("b".utf8)], at: 10)
+    subscription.want([Array("b".utf8)], at: 20)
+    #expect(subscription.left == Coverage.all.subtracting(Coverage(prefixes: [Array("b".utf8)])))
+    #expect(hasSeen(subscription, "a", 10) && hasSeen(subscription, "z", 10))
+    #expect(!hasSeen(subscription, "a", 11) && !hasSeen(subscription, "b", 1))
+    var evicted = subscription
+    evicted.evicted(KeyInterval(prefix: Array("a".utf8)))
+    #expect(!hasSeen(evicted, "a", 1) && hasSeen(evicted, "z", 10))
+    var restored = subscription
+    restored.wentBack(to: 4)
+    #expect(hasSeen(restored, "a", 4) && !hasSeen(restored, "a", 5))
+    subscription.want(nil, at: 30)
+    #expect(hasSeen(subscription, "a", 10))
+    subscription.loaded(KeyInterval(from: [], end: nil))
+    #expect(subscription.left.isEmpty && !hasSeen(subscription, "a", 1))
   }
 }

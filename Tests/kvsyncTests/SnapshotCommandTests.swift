@@ -53,6 +53,31 @@ struct SnapshotCommandTests {
     #expect(await hub.end() == 0)
   }
 
+  @Test(
+    "What is written over what had come with a scope is no conflict once the scope is removed",
+    arguments: ["manual", "remoteWins"])
+  func afterTheScope(policy: String) async throws {
+    let first = try await place.store("first", [(Array("old/k".utf8), Array("first".utf8))])
+    let second = try await place.store("second")
+    let hub = try await Hub(place)
+    #expect(try await sync(first, hub).status == 0)
+    #expect(try await place.run("scopes", "add", second, "new/", "old/").status == 0)
+    #expect(try await sync(second, hub).status == 0)
+    #expect(try await place.run("scopes", "remove", second, "old/").status == 0)
+    #expect(try await place.run("put", second, "old/k", "second").status == 0)
+    let known = try await place.run("sync", second, hub.url(), "--policy", policy, "--json")
+    #expect(try known.status == 0 && number("conflicts", known) == 0)
+    #expect(try await sync(first, hub).status == 0)
+    for store in [first, second] { #expect(try await place.run("get", store, "old/k").text == "second") }
+    // What came to be on the hub since is not known.
+    #expect(try await place.run("put", first, "old/l", "first").status == 0)
+    #expect(try await sync(first, hub).status == 0)
+    #expect(try await place.run("put", second, "old/l", "second").status == 0)
+    let unknown = try await place.run("sync", second, hub.url(), "--policy", policy, "--json")
+    #expect(try number("conflicts", unknown) == 1)
+    #expect(await hub.end() == 0)
+  }
+
   @Test("While a snapshot is not here as a whole, status says so")
   func loading() async throws {
     let first = try await place.store("first", rows("a/", 3_000, String(repeating: "v", count: 100)))
