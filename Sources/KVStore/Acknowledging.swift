@@ -133,9 +133,13 @@ struct Acknowledging<Log: CommitLog, Group: WriteGroup> {
         // What is not found stale again has met nothing.
         let outside = areUnproven ? [] : reoffer.keys.filter { !consequences.subscription.isWanted($0) }
         if let key = outside.first, !consequences.subscription.meet(outside) {
-          let reason =
-            "another replica has written \"\(String(decoding: key.prefix(64), as: UTF8.self))\" too, which is not in the scopes "
-            + "of this store: add a scope with that key and retry, or drop the commit"
+          // Which of its keys the hub found newer, it does not say.
+          let name = "\"\(String(decoding: key.prefix(64), as: UTF8.self))\""
+          let what =
+            outside.count == 1
+            ? "\(name) too, which is not in the scopes of this store"
+            : "one of its \(outside.count) keys too that are not in the scopes of this store, such as \(name)"
+          let reason = "another replica has written \(what): add a scope with it and retry, or drop the commit"
           if let record = try park(exception.version, ParkedCommit.outsideScopes, reason, &consequences.bytes) {
             consequences.parked.append(record)
           }
