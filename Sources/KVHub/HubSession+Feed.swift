@@ -15,8 +15,8 @@ struct OutboundFeed: Sendable {
   var page: SnapshotPage?
   /// Read from the storage through here.
   var readThrough: Version = 0
-  /// The feeds of the session begin after this version; nil: with the first page.
-  var fedAfter: Version?
+  /// The hub's log began after this version when the session did; nil: nothing is fed in it.
+  var floor: Version?
   /// Sent through here: where the replica's cursor will be.
   var sentThrough: Version = 0
   /// Read and not yet sent. Begins at `sentThrough`.
@@ -124,7 +124,6 @@ extension HubSession {
     outbound.readThrough = snapshot.position.version
     outbound.sentThrough = snapshot.position.version
     outbound.coverage.sent(snapshot.interval)
-    outbound.fedAfter = outbound.fedAfter ?? snapshot.position.version
     let page = Page(snapshot: snapshot, head: max(head, snapshot.position.version))
     outbound.credit -= page.chargedBytes
     outbound.unsentMessages += 1

@@ -136,7 +136,7 @@ extension HubSession {
     inbound.admission = (push.segment.through, charged)
     var segment = PushSegment(push)
     segment.coverage = inbound.coverage(at: push.pages)
-    segment.fedAfter = outbound.fedAfter
+    segment.formerFloor = outbound.floor
     actions.append(.admit(segment, replica: replica, confirmed: inbound.confirmed))
   }
 

@@ -269,7 +269,7 @@ package struct HubSession: Sendable {
     outbound.coverage = coverage
     outbound.ownThrough = hello.ownThrough
     if mode.contains(.pull) {
-      outbound.fedAfter = coverage.covered.isEmpty ? nil : welcome.common.version
+      outbound.floor = state.retentionFloor
       pumpFeed()
     }
     if isShuttingDown { sayGoodbye() }

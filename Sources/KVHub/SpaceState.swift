@@ -51,7 +51,8 @@ extension HubSpace {
     let head = try head()
     let former = try formerEpochs()
     var state = SpaceState(
-      head: head, retentionFloor: try retentionFloor(), progress: progress, common: try common(hello, head, former))
+      head: head, retentionFloor: try retentionFloor(), progress: progress,
+      common: try common(hello, head, former, hasLost: progress?.lastApplied ?? 0 < hello.shipped.version))
     state.retentionSeconds = retentionSeconds
     state.backedUp = min(backedUpVersion(), head.version)
     state.formerEpochs = former.map(\.identity)
@@ -59,7 +60,9 @@ extension HubSpace {
   }
 
   /// The hub's present position is not among those: only positions that the replica says it has passed.
-  private func common(_ hello: Hello, _ head: Position, _ former: [Position]) throws -> Position? {
+  private func common(
+    _ hello: Hello, _ head: Position, _ former: [Position], hasLost: Bool
+  ) throws -> Position? {
     let start = Position(identity: head.identity, version: 0, digest: .origin(of: head.identity))
     guard let cursor = hello.cursor else { return start }
     guard hello.cursorSpace == former.first?.identity ?? head.identity else { return nil }
@@ -68,8 +71,8 @@ extension HubSpace {
     let sure =
       cursor.identity == head.identity
       ? head.version : former.last { $0.identity == cursor.identity }?.version ?? 0
-    // Where the log shows that the hub was restored, what it no longer shows may have been another history too.
-    var isContradicted = false
+    // Where the hub has lost what the replica knows, what its log no longer shows may have been another history too.
+    var isContradicted = hasLost
     for position in [cursor] + hello.positions where position.version > 0 && position.version <= head.version {
       let digest = try digest(at: position.version)
       if digest == position.digest || digest == nil && position.version <= sure && !isContradicted {

@@ -26,8 +26,8 @@ package struct PushSegment: Hashable, Sendable {
   package var cursor: Version
   /// The keys of which the cursor says what was seen. Of any other, nothing was.
   package var coverage = Coverage.all
-  /// On the hub: in the same session the replica is fed what follows on this version; nil: nothing.
-  package var fedAfter: Version?
+  /// On the hub: its log began after this version when the session did; nil: the replica is fed nothing in that.
+  package var formerFloor: Version?
   package var horizon = Horizon.none
   /// All local changes of (after, through], those no longer shipped included: what the counters go down by when the
   /// run is acknowledged.
@@ -43,10 +43,10 @@ package struct PushSegment: Hashable, Sendable {
     self.localBytes = localBytes
   }
 
-  /// Whether the replica had not seen, and may be fed, what lies before `floor`, and is forgotten there, deletions too.
+  /// Whether the replica had not seen, and may be fed, what was forgotten during the session, deletions too: what lies before the
+  /// hub's present `floor`.
   package func hasLapsed(floor: Version) -> Bool {
-    guard let fedAfter else { return false }
-    return fedAfter < floor && cursor < floor
+    formerFloor.map { $0 < floor && cursor < floor } ?? false
   }
 }
 
