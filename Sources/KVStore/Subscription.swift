@@ -79,7 +79,10 @@ struct Subscription: Sendable, Equatable {
   mutating func evicted(_ interval: KeyInterval) { left.remove(interval) }
 
   /// What the hub had after `cursor` never was.
-  mutating func wentBack(to cursor: Version) { leftThrough = min(leftThrough, cursor) }
+  mutating func wentBack(to cursor: Version) {
+    seenThrough = min(seenThrough, cursor)
+    leftThrough = min(leftThrough, cursor)
+  }
 
   /// Whether what the hub had of the key at `version` was known here before anything was written that is pending now.
   func hasSeen(_ key: RawSpan, at version: Version) -> Bool {

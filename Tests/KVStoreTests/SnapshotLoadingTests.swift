@@ -181,6 +181,10 @@ import Testing
     subscription.loaded(KeyInterval(from: [], end: nil))
     subscription.lapse(from: 10)
     #expect(subscription.seen == .all && subscription.seenThrough == 10 && subscription.coverage.isEmpty)
+    // What the hub has by then was not seen where it was put back to before that.
+    var restored = subscription
+    restored.wentBack(to: 4)
+    #expect(restored.seen == .all && restored.seenThrough == 4)
     // Loaded again in part only, when it lapses once more.
     subscription.loaded(KeyInterval(prefix: Array("a".utf8)))
     subscription.lapse(from: 20)

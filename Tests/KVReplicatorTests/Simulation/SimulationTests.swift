@@ -54,7 +54,7 @@ import Testing
   /// in place of something older; deletions that no log has any more.
   @Test(
     "What once went wrong with snapshots goes right",
-    arguments: [309, 5_236, 1_901, 6_517, 7_336, 11_396, 48_299, 3_115, 10_670, 9_693, 11_766, 23_315, 46_723]
+    arguments: [309, 5_236, 1_901, 6_517, 7_336, 11_396, 48_299, 3_115, 10_670, 9_693, 11_766, 23_315, 46_723, 134_580]
       as [UInt64])
   func snapshotsWentWrong(seed: UInt64) throws {
     var simulation = Simulation(seed: seed, loadsSnapshots: true)
