@@ -111,7 +111,8 @@ struct ModelStore {
     logFloor = limit
     for (key, held) in rows where held.row.isTombstone && held.row.version <= limit {
       rows[key] = nil
-      swept[key] = held
+      // A page may have told of a later one.
+      if swept[key].map({ $0.row.time < held.row.time }) ?? true { swept[key] = held }
     }
   }
 
