@@ -126,8 +126,7 @@ package struct HubFileExchange: Sendable {
     let start = hello.cursor?.version ?? 0
     var answer = Answer(
       space: space, writer: writer, replica: hello.replica, ownThrough: hello.ownThrough, coverage: coverage,
-      after: start,
-      head: state.head.version)
+      after: start, head: state.head.version)
     while try await blocking({ [answer] in try answer.next() }).map({ answer = $0 }) != nil {
       try Task.checkCancellation()
       progress(Int(clamping: answer.after - start), Int(clamping: max(answer.head, answer.after) - start))

@@ -11,7 +11,7 @@
 
 package import KVLog
 
-/// Why a push was not taken.
+/// Why a push was not taken, or a feed cannot be had.
 package enum AdmissionError: Error, Hashable {
   /// The push does not begin where the last one ended.
   case gap(expected: Version)

@@ -29,8 +29,8 @@ final class CommitMarks: Sendable {
       try stream.pass(through: limit) { entry, bytes in
         authors.insert(entry.header.origin)
         if marks.count < StoreLimits.commitMarks {
-          let count = UInt32(entry.header.changeCount)
-          marks.merge([(entry.view.mark(in: bytes).low, count)], uniquingKeysWith: max)
+          let (mark, count) = (entry.view.mark(in: bytes).low, UInt32(entry.header.changeCount))
+          marks[mark] = max(marks[mark] ?? 0, count)
         }
         return true
       }

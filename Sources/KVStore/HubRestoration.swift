@@ -97,9 +97,11 @@ extension WriteGroup {
     return outcome
   }
 
-  /// How many changes the hub has of a commit that is among what it had all the time, nil: it is not; who goes on under another
-  /// name brings back all that the hub had confirmed under the former one. All its rows are as the commit left them, or were overwritten by what the bringer, who has
-  /// everything through `cursor`, has seen. Of rows that were offered again the author may have had no deletions any more.
+  /// How many changes the hub has of a commit that is among what it had all the time, nil: it is not. Who goes on under another
+  /// name brings back all that the hub had confirmed under the former one.
+  ///
+  /// All its rows are as the commit left them, or were overwritten by what the bringer, who has everything through `cursor`, has
+  /// seen. Of rows that were offered again the author may have had no deletions any more.
   private func neverLost(
     _ commit: CommitView, _ mark: Digest, in bytes: RawSpan, seen cursor: Version
   ) throws -> Int? {

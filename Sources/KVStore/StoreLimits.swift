@@ -145,7 +145,7 @@ package enum StoreLimits {
   /// millisecond.
   static let atHandLogBytes = 16 << 10
 
-  /// Commits whose marks are held while a hub that was restored is brought up to date: some 20 MB.
+  /// Commits whose marks are held while a hub that was restored is brought up to date: some 25 MB.
   static let commitMarks = 1 << 20
 
   /// A hybrid clock that is ahead of the wall clock by more than this is not followed further.
@@ -155,6 +155,8 @@ package enum StoreLimits {
   static let maximumScopes = 256
   /// …as ranges together: with a token and two bounds more they fit in a hello.
   static let scopesBytes = 8 << 10
+  /// What is remembered of the keys that left the scopes, as ranges: those between as many scopes as there may be, and some more.
+  static let leftScopesBytes = 3 * scopesBytes
 }
 
 extension StoreLimits {

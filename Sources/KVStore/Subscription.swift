@@ -62,6 +62,8 @@ struct Subscription: Sendable, Equatable {
     if !leaving.isEmpty {
       leftThrough = left.isEmpty ? cursor : min(leftThrough, cursor)
       left = left.union(leaving)
+      // The state is written often, and has to stay small. To forget costs a conflict at worst.
+      if left.encodedByteCount > StoreLimits.leftScopesBytes { left = .none }
     }
     coverage = coverage.intersection(wanted)
     seen = seen.intersection(wanted)

@@ -195,6 +195,20 @@ import Testing
     #expect(subscription.seen.isEmpty && subscription.seenThrough == 0 && subscription.missing.isEmpty)
   }
 
+  @Test("However often scopes change, what is remembered of those that left stays small")
+  func leftIsBounded() {
+    var subscription = Subscription()
+    for number in 0..<2_000 {
+      let prefix = Array("\(number)/".utf8)
+      subscription.want([prefix], at: 1)
+      subscription.loaded(KeyInterval(prefix: prefix))
+      // Left as single keys between what was never here.
+      subscription.want([prefix + [0x30]], at: 1)
+    }
+    let bytes = subscription.left.encodedByteCount
+    #expect(bytes > 0 && bytes <= StoreLimits.leftScopesBytes)
+  }
+
   @Test("What left the scopes is known as it was then, until it is given up, or comes back")
   func left() {
     func hasSeen(_ subscription: Subscription, _ key: String, _ version: Version) -> Bool {

@@ -11,7 +11,8 @@ struct Info: ToolCommand {
     discussion: """
       localVersion counts the commits of this store, serverVersion is the hub's
       version up to which everything is here (while a snapshot is loaded, of the keys
-      that are here), acknowledgedVersion the local one up to which the hub has decided. Pending is what the hub has not decided;
+      that are here), acknowledgedVersion the local one up to which the hub has
+      decided. Pending is what the hub has not decided;
       parked is what it refused, and what waits for a decision here.
 
       Example: kvsync info field-notes --json
