@@ -70,17 +70,7 @@ final class Archipelago {
   }
 
   /// Synchronises until nobody has anything left for anybody.
-  func heal(_ names: [String]) async throws {
-    for _ in 0..<12 {
-      var moved = 0
-      for name in names {
-        let report = try await sync(name)
-        moved += report.pushedChanges + report.pulledChanges + report.pendingChanges
-      }
-      if moved == 0 { return }
-    }
-    Issue.record("it does not come to rest")
-  }
+  func heal(_ names: [String]) async throws { try await untilAtRest(names) { try await sync($0) } }
 
   /// Writes and synchronises until nothing that is in the store's log now is in it any more.
   func expire(_ name: String) async throws {
@@ -119,6 +109,13 @@ final class Archipelago {
     }
     try await space.close()
     return authors
+  }
+
+  /// The hub has been told each change once; everything is closed.
+  func endWithEachOnce(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    let history = try await history()
+    #expect(history.values.allSatisfy { $0 == 1 }, "\(history)", sourceLocation: sourceLocation)
+    try await closeAll()
   }
 
   /// How often each change stands in the hub's log: `key=value`, or `key-`.

@@ -16,20 +16,6 @@ import Testing
 
   init() throws { bench = try Workbench() }
 
-  private func file(_ name: String) -> String { "\(bench.path)/\(name)" }
-
-  /// One round trip by files.
-  @discardableResult
-  private func carry(
-    _ store: Store, _ hub: EmbeddedHubStorage, _ name: String
-  ) async throws -> (HubImportReport, SyncReport) {
-    let exchange = FileExchange(store)
-    try await exchange.export(to: file("\(name).out"))
-    let imported = try await hub.importChanges(from: file("\(name).out"), into: "space")
-    _ = try await hub.exportAnswer(to: file("\(name).back"), for: file("\(name).out"), of: "space")
-    return (imported, try await exchange.importAnswer(from: file("\(name).back")))
-  }
-
   private func write(_ store: Store, _ random: inout SeededGenerator) async throws {
     let changes = (0...random.below(3)).map { _ in
       ("k\(random.below(30))", random.chance(80) ? random.bytes(1...40) : nil)
@@ -43,12 +29,12 @@ import Testing
 
   @Test("A file's replica is its holder's, and what a hub refuses of a file is parked with the answer")
   func rules() async throws {
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     let store = try await bench.store("a")
     try await store.put("fine", for: "a")
     try await store.put("too long", for: "b")
     let exchange = FileExchange(store)
-    try await exchange.export(to: file("out"))
+    try await exchange.export(to: bench.file("out"))
     var options = Hub.Options()
     options.limits.valueBytes = 4
     let seen = Mutex<[String?]>([])
@@ -56,116 +42,18 @@ import Testing
       seen.withLock { $0.append(commit.principal) }
       return nil
     }
-    let report = try await hub.importChanges(from: file("out"), into: "space", holder: "alice", options: options)
+    let report = try await hub.importChanges(from: bench.file("out"), into: "space", holder: "alice", options: options)
     #expect(report.commits == 2 && report.refused == 1 && report.stale == 0)
     #expect(seen.withLock { $0 } == ["alice"])
     for holder in ["mallory", nil] {
       let refused = await #expect(throws: StoreError.self) {
-        try await hub.importChanges(from: file("out"), into: "space", holder: holder)
+        try await hub.importChanges(from: bench.file("out"), into: "space", holder: holder)
       }
       #expect(refused?.code == .replication && refused?.message.contains("another holder") == true)
     }
-    _ = try await hub.exportAnswer(to: file("back"), for: file("out"), of: "space")
-    #expect(try await exchange.importAnswer(from: file("back")).parked == 1)
+    _ = try await hub.exportAnswer(to: bench.file("back"), for: bench.file("out"), of: "space")
+    #expect(try await exchange.importAnswer(from: bench.file("back")).parked == 1)
     #expect(try store.parkedCommits().map(\.code) == [CommitRefusal.valueTooLong])
-    try await hub.close()
-  }
-
-  @Test(
-    "A store that was put back to before it heard of a refusal which it had confirmed does not take the commit for taken"
-  )
-  func putBack() async throws {
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
-    var options = Hub.Options()
-    options.limits.valueBytes = 4
-    let path = "\(bench.path)/a"
-    var store = try await Store.open(at: path)
-    // What is there comes with this, so that nothing but the decisions is news later.
-    try await carry(store, hub, "start")
-    try await store.put("too long", for: "b")
-    try await FileExchange(store).export(to: file("first"))
-    #expect(try await hub.importChanges(from: file("first"), into: "space", options: options).refused == 1)
-    _ = try await hub.exportAnswer(to: file("first.back"), for: file("first"), of: "space")
-    try await store.put("fine", for: "a")
-    try await store.close()
-    try FileManager.default.copyItem(atPath: path, toPath: file("saved"))
-    store = try await Store.open(at: path)
-    #expect(try await FileExchange(store).importAnswer(from: file("first.back")).parked == 1)
-    try await carry(store, hub, "second")
-    try await store.close()
-    // It has the same log, and has not heard of the refusal that the hub has forgotten.
-    let putBack = try await Store.open(at: file("saved"))
-    let refused = await #expect(throws: StoreError.self) {
-      try await FileExchange(putBack).importAnswer(from: file("second.back"))
-    }
-    #expect(refused?.message.contains("restored to an older state") == true)
-    #expect(putBack.counters().pendingChanges == 2)
-    try await putBack.close()
-    try await hub.close()
-  }
-
-  @Test(
-    "A file that the hub wrote before it was restored is refused by who has pulled since, and nothing old comes back")
-  func formerEpoch() async throws {
-    let path = file("hub")
-    func session(_ stores: Store...) async throws {
-      let hub = try await bench.hub(.embedded)
-      for store in stores { _ = try await Replicator(store, hub: try hub.address()).syncOnce() }
-      await hub.shutdown()
-    }
-    let (a, b, c) = (try await bench.store("a"), try await bench.store("b"), try await bench.store("c"))
-    let gone = try await bench.store("gone")
-    try await b.put("first", for: "b")
-    try await session(b, a, c)
-    try FileManager.default.copyItem(atPath: path, toPath: file("saved"))
-    for number in 0..<20 { try await gone.put("\(number)", for: "other") }
-    try await gone.put("old", for: "k")
-    try await session(gone, b)
-    try await a.put("mine", for: "a")
-    try await FileExchange(a).export(to: file("out"))
-    var hub = try EmbeddedHubStorage(directory: path)
-    _ = try await hub.importChanges(from: file("out"), into: "space")
-    _ = try await hub.exportAnswer(to: file("back"), for: file("out"), of: "space")
-    try await hub.close()
-    // The hub is put back, and somebody writes who never saw what it had. Then one comes who did.
-    try FileManager.default.removeItem(atPath: path)
-    try FileManager.default.moveItem(atPath: file("saved"), toPath: path)
-    try await c.put("new", for: "k")
-    try await session(c, b, a)
-    #expect(try a.value(for: "k").map { String(decoding: $0, as: UTF8.self) } == "new")
-    let refused = await #expect(throws: StoreError.self) { try await FileExchange(a).importAnswer(from: file("back")) }
-    #expect(refused?.code == .replication && refused?.message.contains("was restored between") == true)
-    try await session(a, b, c, a)
-    hub = try EmbeddedHubStorage(directory: path)
-    for store in [a, b, c] {
-      #expect(try store.value(for: "k").map { String(decoding: $0, as: UTF8.self) } == "new")
-      #expect(try contents(store) == contents(a))
-    }
-    try await hub.close()
-  }
-
-  @Test("What a restored hub lacks is brought back over a connection: until then nothing is exported or imported")
-  func notRestored() async throws {
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
-    let store = try await bench.store("a")
-    try await store.put("v", for: "k")
-    try await carry(store, hub, "first")
-    try await FileExchange(store).export(to: file("second"))
-    _ = try await hub.exportAnswer(to: file("second.back"), for: file("second"), of: "space")
-    let state = store.replicaState()
-    _ = try await store.rollBack(
-      to: .start(of: .random()), in: state.hubSpace, shipped: 0, digest: .origin(of: store.identity), head: 1)
-    for attempt in 0..<2 {
-      let refused = await #expect(throws: StoreError.self) {
-        if attempt == 0 {
-          try await FileExchange(store).export(to: file("third"))
-        } else {
-          _ = try await FileExchange(store).importAnswer(from: file("second.back"))
-        }
-      }
-      #expect(refused?.code == .replication && refused?.message.contains("bring back") == true, "\(refused as Any)")
-    }
-    #expect(!FileManager.default.fileExists(atPath: file("third")))
     try await hub.close()
   }
 
@@ -181,18 +69,20 @@ import Testing
       let exchange = FileExchange(stores[index])
       switch random.below(8) {
       case 0..<3:
-        let path = file("\(round).out")
+        let path = bench.file("\(round).out")
         try await exchange.export(to: path)
         files.append((index, path))
       case 3..<7:
         guard let (from, path) = files.randomElement(using: &random) else { continue }
         if let from {
-          let hub = try EmbeddedHubStorage(directory: file("hub"))
+          let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
           do {
             _ = try await hub.importChanges(from: path, into: "space")
-            _ = try await hub.exportAnswer(to: file("\(round).back"), for: path, of: "space")
-            files.append((nil, file("\(round).back")))
-            if random.chance(60) { _ = try await FileExchange(stores[from]).importAnswer(from: file("\(round).back")) }
+            _ = try await hub.exportAnswer(to: bench.file("\(round).back"), for: path, of: "space")
+            files.append((nil, bench.file("\(round).back")))
+            if random.chance(60) {
+              _ = try await FileExchange(stores[from]).importAnswer(from: bench.file("\(round).back"))
+            }
           } catch let error as StoreError where error.code == .replication {
             // Something before it was never brought.
           }
@@ -210,12 +100,12 @@ import Testing
         await hub.shutdown()
       }
     }
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     var isAtRest = false
     for round in 0..<12 where !isAtRest {
       isAtRest = true
       for (index, store) in stores.enumerated() {
-        let (imported, report) = try await carry(store, hub, "last\(round)-\(index)")
+        let (imported, report) = try await bench.carry(store, hub, "last\(round)-\(index)")
         if imported.commits > 0 || report.pulledCommits > 0 || report.pendingChanges > 0 { isAtRest = false }
       }
     }
@@ -235,23 +125,23 @@ import Testing
   @Test("The same file twice, and one from before a session, change nothing")
   func isIdempotent() async throws {
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     for number in 0..<10 { try await a.put("\(number)", for: "k\(number % 4)") }
     let exchange = FileExchange(a)
-    let exported = try await exchange.export(to: file("1"))
+    let exported = try await exchange.export(to: bench.file("1"))
     #expect(exported.pendingChanges == 10 && exported.supersededChanges == 6 && exported.commits == 4)
     #expect(a.counters().pendingChanges == 10)
-    let first = try await hub.importChanges(from: file("1"), into: "space")
+    let first = try await hub.importChanges(from: bench.file("1"), into: "space")
     #expect(first.commits == 4 && first.hubVersion == 4 && first.replica == a.identity)
-    let second = try await hub.importChanges(from: file("1"), into: "space")
+    let second = try await hub.importChanges(from: bench.file("1"), into: "space")
     #expect(second.commits == 0 && second.skippedCommits == 4 && second.hubVersion == 4)
-    _ = try await hub.exportAnswer(to: file("1.back"), for: file("1"), of: "space")
-    #expect(try await exchange.importAnswer(from: file("1.back")).pushedChanges == 10)
+    _ = try await hub.exportAnswer(to: bench.file("1.back"), for: bench.file("1"), of: "space")
+    #expect(try await exchange.importAnswer(from: bench.file("1.back")).pushedChanges == 10)
     #expect(a.counters().pendingChanges == 0 && a.counters().serverVersion == 4)
     let state = a.counters()
-    #expect(try await exchange.importAnswer(from: file("1.back")) == SyncReport())
+    #expect(try await exchange.importAnswer(from: bench.file("1.back")) == SyncReport())
     #expect(a.counters() == state)
-    try await carry(b, hub, "b")
+    try await bench.carry(b, hub, "b")
     #expect(try contents(b) == contents(a))
     // A session goes further than the files.
     try await hub.close()
@@ -260,11 +150,13 @@ import Testing
     try await b.put("of b", for: "b")
     for store in [a, b, a] { _ = try await Replicator(store, hub: try served.address()).syncOnce() }
     await served.shutdown()
-    let again = try EmbeddedHubStorage(directory: file("hub"))
-    #expect(try await again.importChanges(from: file("1"), into: "space").commits == 0)
-    _ = try await again.exportAnswer(to: file("2.back"), for: file("1"), of: "space")
+    let again = try EmbeddedHubStorage(directory: bench.file("hub"))
+    #expect(try await again.importChanges(from: bench.file("1"), into: "space").commits == 0)
+    _ = try await again.exportAnswer(to: bench.file("2.back"), for: bench.file("1"), of: "space")
     let later = a.counters()
-    for name in ["1.back", "2.back"] { #expect(try await exchange.importAnswer(from: file(name)) == SyncReport()) }
+    for name in ["1.back", "2.back"] {
+      #expect(try await exchange.importAnswer(from: bench.file(name)) == SyncReport())
+    }
     #expect(a.counters() == later)
     #expect(try contents(a) == contents(b))
     try await again.close()
@@ -273,27 +165,27 @@ import Testing
   @Test("What met newer changes of others comes back as such, is offered again, and is resolved")
   func exceptionsTravel() async throws {
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
-    try await carry(a, hub, "a0")
-    try await carry(b, hub, "b0")
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
+    try await bench.carry(a, hub, "a0")
+    try await bench.carry(b, hub, "b0")
     try await a.put("a", for: "k")
     try await a.put("a", for: "only a")
-    try await carry(a, hub, "a1")
+    try await bench.carry(a, hub, "a1")
     try await Task.sleep(for: .milliseconds(3))
     try await b.write { transaction in
       try transaction.put("b", for: "k")
       try transaction.put("b", for: "only b")
     }
     let exchange = FileExchange(b)
-    try await exchange.export(to: file("b1"))
-    #expect(try await hub.importChanges(from: file("b1"), into: "space").stale == 1)
+    try await exchange.export(to: bench.file("b1"))
+    #expect(try await hub.importChanges(from: bench.file("b1"), into: "space").stale == 1)
     // Imported again before the replica has heard of it: still one, and still told.
-    #expect(try await hub.importChanges(from: file("b1"), into: "space").commits == 0)
-    _ = try await hub.exportAnswer(to: file("b1.back"), for: file("b1"), of: "space")
-    let report = try await exchange.importAnswer(from: file("b1.back"))
+    #expect(try await hub.importChanges(from: bench.file("b1"), into: "space").commits == 0)
+    _ = try await hub.exportAnswer(to: bench.file("b1.back"), for: bench.file("b1"), of: "space")
+    let report = try await exchange.importAnswer(from: bench.file("b1.back"))
     #expect(report.reoffered == 1 && report.conflicts == 1 && report.pulledChanges == 2)
-    try await carry(b, hub, "b2")
-    try await carry(a, hub, "a2")
+    try await bench.carry(b, hub, "b2")
+    try await bench.carry(a, hub, "a2")
     #expect(try contents(a) == contents(b))
     #expect(try a.value(for: "k") == Array("b".utf8) && b.counters().pendingChanges == 0)
     try await hub.close()
@@ -308,11 +200,11 @@ import Testing
     _ = try await Replicator(a, hub: try served.address()).syncOnce()
     #expect(try await Replicator(b, hub: try served.address()).syncOnce(.push).awaitsPull)
     await served.shutdown()
-    let held = try await FileExchange(b).export(to: file("held"))
+    let held = try await FileExchange(b).export(to: bench.file("held"))
     #expect(held.awaitsPull && held.commits == 0 && held.pendingChanges == 0)
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
-    try await carry(b, hub, "b1")
-    try await carry(b, hub, "b2")
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
+    try await bench.carry(b, hub, "b1")
+    try await bench.carry(b, hub, "b2")
     #expect(b.counters().pendingChanges == 0)
     try await hub.close()
   }
@@ -320,7 +212,7 @@ import Testing
   @Test("A gap, another store's file, another space and a file of the wrong side are refused, and nothing changes")
   func misfits() async throws {
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     func refused(_ code: StoreError.Code, _ text: String, _ body: () async throws -> Void) async throws {
       let before = [a.counters(), b.counters()]
       do {
@@ -332,86 +224,90 @@ import Testing
       #expect([a.counters(), b.counters()] == before)
     }
     try await a.put("1", for: "x")
-    try await carry(a, hub, "first")
+    try await bench.carry(a, hub, "first")
     try await a.put("2", for: "x")
-    try await FileExchange(a).export(to: file("second"))
+    try await FileExchange(a).export(to: bench.file("second"))
     try await refused(.foreign, "for the store \(a.identity)") {
-      _ = try await FileExchange(b).importAnswer(from: file("first.back"))
+      _ = try await FileExchange(b).importAnswer(from: bench.file("first.back"))
     }
     try await refused(.foreign, "comes from a replica") {
-      _ = try await FileExchange(a).importAnswer(from: file("second"))
+      _ = try await FileExchange(a).importAnswer(from: bench.file("second"))
     }
     try await refused(.corrupt, "comes from a hub") {
-      _ = try await hub.importChanges(from: file("first.back"), into: "space")
+      _ = try await hub.importChanges(from: bench.file("first.back"), into: "space")
     }
     // A replica that knows another space.
     _ = try await carryElsewhere(b, hub)
     try await refused(.replication, "epoch") {
-      _ = try await hub.importChanges(from: file("second"), into: "elsewhere")
+      _ = try await hub.importChanges(from: bench.file("second"), into: "elsewhere")
     }
     try await refused(.noStore, "no such space") {
-      _ = try await hub.importChanges(from: file("second"), into: "nowhere")
+      _ = try await hub.importChanges(from: bench.file("second"), into: "nowhere")
     }
     // The hub answers a later state than the replica has: what lies before is missing.
     try await b.put("b", for: "b")
     try await hub.close()
-    let other = try EmbeddedHubStorage(directory: file("other"))
+    let other = try EmbeddedHubStorage(directory: bench.file("other"))
     try await refused(.noStore, "no such space") {
-      _ = try await other.importChanges(from: file("second"), into: "space")
+      _ = try await other.importChanges(from: bench.file("second"), into: "space")
     }
     try await other.close()
     for path in ["first.out", "second"] {
-      await #expect(throws: StoreError.self, "the name is taken") { try await FileExchange(a).export(to: file(path)) }
+      await #expect(throws: StoreError.self, "the name is taken") {
+        try await FileExchange(a).export(to: bench.file(path))
+      }
     }
-    await #expect(throws: StoreError.self) { try await FileExchange(a).export(to: file("missing/directory/file")) }
+    await #expect(throws: StoreError.self) {
+      try await FileExchange(a).export(to: bench.file("missing/directory/file"))
+    }
   }
 
   private func carryElsewhere(_ store: Store, _ hub: EmbeddedHubStorage) async throws -> SyncReport {
     let exchange = FileExchange(store)
-    try await exchange.export(to: file("elsewhere"))
-    _ = try await hub.importChanges(from: file("elsewhere"), into: "elsewhere")
-    _ = try await hub.exportAnswer(to: file("elsewhere.back"), for: file("elsewhere"), of: "elsewhere")
-    return try await exchange.importAnswer(from: file("elsewhere.back"))
+    try await exchange.export(to: bench.file("elsewhere"))
+    _ = try await hub.importChanges(from: bench.file("elsewhere"), into: "elsewhere")
+    _ = try await hub.exportAnswer(to: bench.file("elsewhere.back"), for: bench.file("elsewhere"), of: "elsewhere")
+    return try await exchange.importAnswer(from: bench.file("elsewhere.back"))
   }
 
   @Test("A file that lacks what lies before it is refused, at the hub and at the replica, until that has come")
   func gap() async throws {
     let (a, b) = (try await bench.store("a"), try await bench.store("b"))
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     try await a.put("1", for: "x")
-    try await carry(a, hub, "a1")
+    try await bench.carry(a, hub, "a1")
     try await b.close()
-    try FileManager.default.copyItem(atPath: file("b"), toPath: file("b0"))
+    try FileManager.default.copyItem(atPath: bench.file("b"), toPath: bench.file("b0"))
     let ahead = try await bench.store("b")
-    try await carry(ahead, hub, "b1")
+    try await bench.carry(ahead, hub, "b1")
     try await hub.close()
-    try FileManager.default.copyItem(atPath: file("hub"), toPath: file("hub1"))
-    let current = try EmbeddedHubStorage(directory: file("hub"))
+    try FileManager.default.copyItem(atPath: bench.file("hub"), toPath: bench.file("hub1"))
+    let current = try EmbeddedHubStorage(directory: bench.file("hub"))
     for number in 2..<4 {
       try await a.put("\(number)", for: "x")
-      try await carry(a, current, "a\(number)")
+      try await bench.carry(a, current, "a\(number)")
     }
-    try await carry(ahead, current, "b2")
+    try await bench.carry(ahead, current, "b2")
     try await ahead.close()
     // The hub as it was before: what the replica was told lies between.
     try await a.put("4", for: "x")
-    try await FileExchange(a).export(to: file("a4"))
-    let older = try EmbeddedHubStorage(directory: file("hub1"))
-    await #expect(throws: StoreError.self) { try await older.importChanges(from: file("a4"), into: "space") }
+    try await FileExchange(a).export(to: bench.file("a4"))
+    let older = try EmbeddedHubStorage(directory: bench.file("hub1"))
+    await #expect(throws: StoreError.self) { try await older.importChanges(from: bench.file("a4"), into: "space") }
     try await older.close()
-    #expect(try await current.importChanges(from: file("a4"), into: "space").commits == 1)
+    #expect(try await current.importChanges(from: bench.file("a4"), into: "space").commits == 1)
     try await current.close()
     // The replica as it was before it had pulled anything.
     let behind = try await bench.store("b0")
     do {
-      _ = try await FileExchange(behind).importAnswer(from: file("b2.back"))
+      _ = try await FileExchange(behind).importAnswer(from: bench.file("b2.back"))
       Issue.record("it was taken")
     } catch let error as StoreError {
       #expect(error.code == .replication && error.message.contains("this store has 0"), "\(error)")
     }
     #expect(behind.counters().serverVersion == 0)
-    #expect(try await FileExchange(behind).importAnswer(from: file("b1.back")).pulledChanges == 1)
-    #expect(try await FileExchange(behind).importAnswer(from: file("b2.back")).pulledChanges == 2)
+    #expect(try await FileExchange(behind).importAnswer(from: bench.file("b1.back")).pulledChanges == 1)
+    #expect(try await FileExchange(behind).importAnswer(from: bench.file("b2.back")).pulledChanges == 2)
     try await behind.close()
   }
 
@@ -420,14 +316,14 @@ import Testing
     var random = SeededGenerator()
     let a = try await bench.store("a")
     for number in 0..<60 { try await a.put(random.bytes(10...60), for: "k\(number)") }
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
     let exchange = FileExchange(a)
-    try await exchange.export(to: file("sound"))
-    let sound = try Data(contentsOf: URL(fileURLWithPath: file("sound")))
+    try await exchange.export(to: bench.file("sound"))
+    let sound = try Data(contentsOf: URL(fileURLWithPath: bench.file("sound")))
     func refused(_ bytes: Data, _ codes: [StoreError.Code], _ comment: String) async throws {
-      try bytes.write(to: URL(fileURLWithPath: file("broken")))
+      try bytes.write(to: URL(fileURLWithPath: bench.file("broken")))
       do {
-        _ = try await hub.importChanges(from: file("broken"), into: "space")
+        _ = try await hub.importChanges(from: bench.file("broken"), into: "space")
         Issue.record("it was taken: \(comment), seed \(random.seed)")
       } catch let error as StoreError {
         #expect(codes.contains(error.code), "\(comment): \(error), seed \(random.seed)")
@@ -455,21 +351,21 @@ import Testing
     try await refused(newer, [.newerFormat], "newer")
     try await refused(Data("key\tvalue\n".utf8), [.foreign], "a text")
     // Nothing was made of any of them.
-    #expect(!FileManager.default.fileExists(atPath: file("hub/spaces/space")))
-    #expect(try await hub.importChanges(from: file("sound"), into: "space").commits == 60)
-    _ = try await hub.exportAnswer(to: file("back"), for: file("sound"), of: "space")
-    let back = try Data(contentsOf: URL(fileURLWithPath: file("back")))
+    #expect(!FileManager.default.fileExists(atPath: bench.file("hub/spaces/space")))
+    #expect(try await hub.importChanges(from: bench.file("sound"), into: "space").commits == 60)
+    _ = try await hub.exportAnswer(to: bench.file("back"), for: bench.file("sound"), of: "space")
+    let back = try Data(contentsOf: URL(fileURLWithPath: bench.file("back")))
     for _ in 0..<40 {
       var bytes = back
       bytes[random.below(back.count)] ^= 1 << UInt8(random.below(8))
       try (random.chance(50) ? bytes : back.prefix(random.below(back.count)))
-        .write(to: URL(fileURLWithPath: file("broken")))
+        .write(to: URL(fileURLWithPath: bench.file("broken")))
       await #expect(throws: StoreError.self, "seed \(random.seed)") {
-        try await exchange.importAnswer(from: file("broken"))
+        try await exchange.importAnswer(from: bench.file("broken"))
       }
       #expect(a.counters().pendingChanges == 60 && a.counters().serverVersion == 0)
     }
-    #expect(try await exchange.importAnswer(from: file("back")).pushedChanges == 60)
+    #expect(try await exchange.importAnswer(from: bench.file("back")).pushedChanges == 60)
     try await hub.close()
   }
 
@@ -496,11 +392,11 @@ import Testing
         for number in 0..<200 { try transaction.put([UInt8](repeating: 1, count: 300), for: "\(block)/\(number)") }
       }
     }
-    let hub = try EmbeddedHubStorage(directory: file("hub"))
-    let exported = try await FileExchange(a).export(to: file("a.out"))
+    let hub = try EmbeddedHubStorage(directory: bench.file("hub"))
+    let exported = try await FileExchange(a).export(to: bench.file("a.out"))
     #expect(exported.segments > 3 && exported.commits == 41)
-    #expect(try await hub.importChanges(from: file("a.out"), into: "space").changes == 8_003)
-    let (_, pulled) = try await carry(b, hub, "b")
+    #expect(try await hub.importChanges(from: bench.file("a.out"), into: "space").changes == 8_003)
+    let (_, pulled) = try await bench.carry(b, hub, "b")
     #expect(pulled.pulledChanges == 8_003)
     #expect(try contents(b) == contents(a))
     try await hub.close()

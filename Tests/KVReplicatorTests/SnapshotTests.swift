@@ -48,17 +48,7 @@ private final class Circle {
     return try await replicator.syncOnce(.both, budget: .init(bytes: budget))
   }
 
-  func heal(_ names: [String]) async throws {
-    for _ in 0..<20 {
-      var moved = 0
-      for name in names {
-        let report = try await sync(name)
-        moved += report.pushedChanges + report.pulledChanges + report.pendingChanges
-      }
-      if moved == 0 { return }
-    }
-    Issue.record("it does not come to rest")
-  }
+  func heal(_ names: [String]) async throws { try await untilAtRest(names) { try await sync($0) } }
 
   func file(_ name: String) -> String { "\(bench.path)/\(name)" }
 

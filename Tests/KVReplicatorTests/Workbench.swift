@@ -44,6 +44,36 @@ extension Hub {
   }
 }
 
+// Files between a store and a hub's directory.
+extension Workbench {
+  func file(_ name: String) -> String { "\(path)/\(name)" }
+
+  /// One round trip by files.
+  @discardableResult
+  func carry(
+    _ store: Store, _ hub: EmbeddedHubStorage, _ name: String
+  ) async throws -> (HubImportReport, SyncReport) {
+    let exchange = FileExchange(store)
+    try await exchange.export(to: file("\(name).out"))
+    let imported = try await hub.importChanges(from: file("\(name).out"), into: "space")
+    _ = try await hub.exportAnswer(to: file("\(name).back"), for: file("\(name).out"), of: "space")
+    return (imported, try await exchange.importAnswer(from: file("\(name).back")))
+  }
+}
+
+/// Synchronises these, one after the other, until nobody has anything left for anybody.
+func untilAtRest(_ names: [String], _ sync: (String) async throws -> SyncReport) async throws {
+  for _ in 0..<20 {
+    var moved = 0
+    for name in names {
+      let report = try await sync(name)
+      moved += report.pushedChanges + report.pulledChanges + report.pendingChanges
+    }
+    if moved == 0 { return }
+  }
+  Issue.record("it does not come to rest")
+}
+
 /// Everything in the store.
 func contents(_ store: Store) throws -> [[UInt8]: [UInt8]] {
   try store.read { snapshot in
